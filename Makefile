@@ -1,0 +1,54 @@
+# Two commands do everything: `make demo` and `make test`.
+#
+#   make demo [OUT=folder] [STUDY=folder] [FHIR=bundle.json]
+#   make test
+#   make check            format, lint, types, house, tests
+#   make bench            receiving and the whole line, side by side with other tools
+#
+# TORCH_INDEX=<url> takes torch from another package index, e.g. PyTorch's own for CPU builds.
+
+PYTHON ?= python3
+VENV ?= .venv
+OUT ?= out
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check
+TORCH := torch==2.13.0 torchvision==0.28.0
+
+.PHONY: demo test check fast bench clean
+
+demo: $(VENV)/.runtime
+	$(BIN)/bonetumor demo --out "$(OUT)" $(if $(STUDY),--study "$(STUDY)") $(if $(FHIR),--fhir "$(FHIR)")
+
+test: $(VENV)/.develop tests/parts/.ready
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest
+
+check: test
+
+fast: $(VENV)/.develop
+	$(BIN)/pytest tests --ignore=tests/journey -x
+
+bench: $(VENV)/.develop tests/parts/.ready
+	$(BIN)/python tests/bench.py
+
+$(VENV)/.runtime: deploy/locks/runtime.txt pyproject.toml
+	@echo "Installing the locked dependencies: about two minutes and, with a CPU build of torch, 450 MB."
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --require-hashes --no-deps -r deploy/locks/runtime.txt
+	$(PIP) $(TORCH) $(if $(TORCH_INDEX),--index-url "$(TORCH_INDEX)")
+	$(PIP) --no-deps -e .
+	@touch $@
+
+$(VENV)/.develop: $(VENV)/.runtime deploy/locks/develop.txt
+	$(PIP) --require-hashes --no-deps -r deploy/locks/develop.txt
+	@touch $@
+
+tests/parts/.ready: tests/parts/install.sh tests/parts/package.json
+	bash tests/parts/install.sh
+	@touch $@
+
+clean:
+	rm -rf $(VENV) out build tests/parts/node_modules tests/parts/.ready

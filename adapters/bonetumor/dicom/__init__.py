@@ -1,0 +1,1 @@
+"""How bonetumor speaks DICOM: receiving, reading images, sending, structured reports."""

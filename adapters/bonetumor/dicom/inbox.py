@@ -1,0 +1,175 @@
+"""The spool: objects on disk, byte for byte as they were sent.
+
+A file is the 128-byte preamble, file meta information of ours (PS3.10 7.1) and the data set as
+it came. It is written under a temporary name, synced, renamed and its folder synced, in this
+order, so that a name in the spool always stands for a whole object.
+"""
+
+import hashlib
+import os
+import shutil
+import uuid
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO
+
+from pydicom.dataset import FileMetaDataset
+from pydicom.filewriter import write_file_meta_info
+
+from bonetumor.dicom.identify import identify
+from bonetumor.domain.errors import ObjectMismatch, ObjectTooLarge, StorageUnavailable
+from bonetumor.domain.study import Instance, InstanceKeys
+from bonetumor.domain.uid import UID
+from bonetumor.service.ports import Announced
+
+IMPLEMENTATION_CLASS_UID = "2.25.190246473618352840263735142213806210577"
+IMPLEMENTATION_VERSION_NAME = "BONETUMOR_0_1"
+
+
+class Spool:
+    """Where received objects lie, and where new ones are written."""
+
+    def __init__(self, folder: Path, *, max_object_bytes: int, min_free_bytes: int) -> None:
+        self._folder = folder
+        self._arriving = folder / "arriving"
+        self._max_object_bytes = max_object_bytes
+        self._min_free_bytes = min_free_bytes
+
+    def prepare(self) -> None:
+        """Makes the folders and removes what processes that are gone left half written."""
+        try:
+            self._arriving.mkdir(parents=True, exist_ok=True)
+            for part in self._arriving.glob("*.part"):
+                if not _is_alive(int(part.name.split("-")[0])):
+                    part.unlink(missing_ok=True)
+        except OSError as error:
+            raise StorageUnavailable(
+                f"spool: expected to write into {self._folder}, got {error.strerror}"
+            ) from error
+
+    def open(self, announced: Announced) -> "SpooledObject":
+        """A temporary file for an object that is about to be sent."""
+        try:
+            free = shutil.disk_usage(self._folder).free
+            if free < self._min_free_bytes:
+                raise StorageUnavailable(
+                    f"spool: expected at least {self._min_free_bytes} free bytes, got {free}"
+                )
+            part = self._arriving / f"{os.getpid()}-{uuid.uuid4().hex}.part"
+            return SpooledObject(announced, part, self._folder, self._max_object_bytes)
+        except OSError as error:
+            raise StorageUnavailable(f"spool: expected to write, got {error.strerror}") from error
+
+    def path(self, instance: Instance) -> Path:
+        """Where a recorded instance lies."""
+        return _final_path(self._folder, instance.keys, instance.sha256)
+
+
+class SpooledObject:
+    """One object on its way in. Use from one thread."""
+
+    def __init__(self, announced: Announced, part: Path, folder: Path, max_bytes: int) -> None:
+        self.announced = announced
+        self._part = part
+        self._folder = folder
+        self._max_bytes = max_bytes
+        self._hash = hashlib.sha256()
+        self._size = 0
+        header = _header(announced)
+        self._file: BinaryIO = part.open("wb")
+        self._file.write(header)
+        self._header_bytes = len(header)
+
+    def write(self, fragment: memoryview) -> None:
+        """Adds a fragment of the data set.
+
+        Raises:
+            ObjectTooLarge: the object is above the configured size.
+            StorageUnavailable: the disk does not take it.
+        """
+        self._size += len(fragment)
+        if self._size > self._max_bytes:
+            raise ObjectTooLarge(f"object: expected at most {self._max_bytes} bytes, got more")
+        self._hash.update(fragment)
+        try:
+            self._file.write(fragment)
+        except OSError as error:
+            raise StorageUnavailable(f"spool: expected to write, got {error.strerror}") from error
+
+    def seal(self) -> tuple[InstanceKeys, int, str]:
+        """Ends writing; answers the keys found inside, the size and the SHA-256 of the data set.
+
+        Raises:
+            NotDicom: the data set cannot be read.
+            ObjectMismatch: it is not the object that was announced.
+        """
+        self._file.flush()
+        with self._part.open("rb") as stored:
+            stored.seek(self._header_bytes)
+            keys = identify(stored, self.announced.transfer_syntax_uid)
+        _compare(keys, self.announced)
+        return keys, self._size, self._hash.hexdigest()
+
+    def publish(self, keys: InstanceKeys) -> None:
+        """fsync, rename, fsync of the folder: after this the object survives a power cut."""
+        os.fsync(self._file.fileno())
+        self._file.close()
+        final = _final_path(self._folder, keys, self._hash.hexdigest())
+        if not final.parent.is_dir():
+            final.parent.mkdir(exist_ok=True)
+            _sync_folder(self._folder)
+        self._part.rename(final)
+        _sync_folder(final.parent)
+
+    def discard(self) -> None:
+        """Removes what was not published."""
+        self._file.close()
+        self._part.unlink(missing_ok=True)
+
+
+def _final_path(folder: Path, keys: InstanceKeys, sha256: str) -> Path:
+    # The hash in the name keeps two objects under one UID from overwriting each other.
+    return folder / keys.study_instance_uid / f"{keys.sop_instance_uid}-{sha256[:16]}.dcm"
+
+
+def _compare(keys: InstanceKeys, announced: Announced) -> None:
+    for name, found, said in (
+        ("SOP Class UID", keys.sop_class_uid, announced.sop_class_uid),
+        ("SOP Instance UID", keys.sop_instance_uid, announced.sop_instance_uid),
+    ):
+        if found != said:
+            raise ObjectMismatch(
+                f"{name}: expected the announced {said}, got {found} in the data set"
+            )
+
+
+def _header(announced: Announced) -> bytes:
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = announced.sop_class_uid
+    meta.MediaStorageSOPInstanceUID = announced.sop_instance_uid
+    meta.TransferSyntaxUID = announced.transfer_syntax_uid
+    meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
+    meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
+    meta.SourceApplicationEntityTitle = announced.calling_ae_title
+    buffer = BytesIO()
+    buffer.write(b"\0" * 128 + b"DICM")
+    write_file_meta_info(buffer, meta)
+    return buffer.getvalue()
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,104 @@
+"""Reading stored studies: the StudyReader port over the spool."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pydicom
+from pydicom import Dataset
+from pydicom.errors import InvalidDicomError
+
+from bonetumor.dicom.inbox import Spool
+from bonetumor.dicom.presentation import is_assessed, present
+from bonetumor.domain.errors import CorruptPixelData, NotDicom, UnsupportedImage
+from bonetumor.domain.image import ClinicalImage
+from bonetumor.domain.study import PatientIdentity, Study, StudyHeader
+from bonetumor.domain.uid import parse_uid
+
+
+class SpooledStudies:
+    """Headers and images of studies in the spool."""
+
+    def __init__(self, spool: Spool) -> None:
+        self._spool = spool
+
+    def header(self, study: Study) -> StudyHeader:
+        """What the first image of the study states; the first object if there is no image."""
+        ranked = sorted(
+            study.instances,
+            key=lambda i: (not is_assessed(i.keys.sop_class_uid), i.keys.sop_instance_uid),
+        )
+        return read_header(read_file(self._spool.path(ranked[0]), pixels=False))
+
+    def images(self, study: Study) -> Iterator[ClinicalImage]:
+        """Every frame of every image, by series and SOP Instance UID."""
+        for instance in sorted(
+            study.instances, key=lambda i: (i.keys.series_instance_uid, i.keys.sop_instance_uid)
+        ):
+            if is_assessed(instance.keys.sop_class_uid):
+                yield from present(read_file(self._spool.path(instance)))
+
+    def image_datasets(self, study: Study) -> list[Dataset]:
+        """Every image of the study without its pixels."""
+        return [
+            read_file(self._spool.path(instance), pixels=False)
+            for instance in study.instances
+            if is_assessed(instance.keys.sop_class_uid)
+        ]
+
+
+def read_file(path: Path, *, pixels: bool = True) -> Dataset:
+    """A DICOM file.
+
+    Raises:
+        NotDicom: it cannot be parsed.
+        CorruptPixelData: it ends before its time.
+    """
+    try:
+        dataset = pydicom.dcmread(path, stop_before_pixels=not pixels)
+    except InvalidDicomError as error:
+        raise NotDicom("file: expected DICOM (PS3.10), got something else") from error
+    except (EOFError, OSError, ValueError, KeyError, NotImplementedError) as error:
+        raise CorruptPixelData(
+            f"file: expected a whole DICOM object, got one that ends early ({type(error).__name__})"
+        ) from error
+    if "TransferSyntaxUID" not in dataset.file_meta:
+        raise UnsupportedImage("file: expected a transfer syntax in the meta information, got none")
+    return dataset
+
+
+def read_header(dataset: Dataset) -> StudyHeader:
+    """Patient, accession and acquisition as the object states them (PS3.3 C.7.1.1, C.7.2.1)."""
+    birth = str(dataset.get("PatientBirthDate") or "")
+    return StudyHeader(
+        study_instance_uid=parse_uid(str(dataset.StudyInstanceUID)),
+        patient=PatientIdentity(
+            patient_id=str(dataset.get("PatientID") or "").strip(),
+            issuer=str(dataset.get("IssuerOfPatientID") or "").strip() or None,
+            birth_date=f"{birth[:4]}-{birth[4:6]}-{birth[6:8]}" if len(birth) == 8 else None,
+            sex=str(dataset.get("PatientSex") or "").strip() or None,
+        ),
+        accession_number=str(dataset.get("AccessionNumber") or "").strip() or None,
+        acquired_at=_acquired_at(dataset),
+        modality=str(dataset.get("Modality") or "OT"),
+        body_part=str(dataset.get("BodyPartExamined") or "").strip() or None,
+        laterality=str(dataset.get("ImageLaterality") or dataset.get("Laterality") or "").strip()
+        or None,
+    )
+
+
+def _acquired_at(dataset: Dataset) -> datetime | None:
+    """Acquisition, else content, else study date and time; UTC where no offset is given."""
+    for prefix in ("Acquisition", "Content", "Study"):
+        date = str(dataset.get(f"{prefix}Date") or "")
+        time = str(dataset.get(f"{prefix}Time") or "").split(".")[0].ljust(6, "0")
+        if len(date) != 8:
+            continue
+        offset = str(dataset.get("TimezoneOffsetFromUTC") or "").strip()
+        try:
+            if offset:
+                return datetime.strptime(f"{date}{time}{offset}", "%Y%m%d%H%M%S%z")
+            return datetime.strptime(f"{date}{time}", "%Y%m%d%H%M%S").replace(tzinfo=UTC)
+        except ValueError:
+            continue
+    return None

@@ -1,0 +1,1 @@
+"""How bonetumor speaks FHIR R4: patient, blood, pathology in; reports out."""

@@ -1,0 +1,44 @@
+"""The EHR as a source of evidence: the HealthRecord port over FHIR."""
+
+from datetime import datetime
+
+from bonetumor.domain.labs import LabPanel
+from bonetumor.domain.pathology import Pathology
+from bonetumor.domain.study import PatientIdentity
+from bonetumor.fhir.client import FhirClient
+from bonetumor.fhir.labs import LabWindow, read_labs
+from bonetumor.fhir.pathology import read_pathology
+from bonetumor.fhir.patient import PatientMatcher
+
+
+class FhirHealthRecord:
+    """Patient, blood, pathology and order of one FHIR server."""
+
+    def __init__(self, client: FhirClient, matcher: PatientMatcher, window: LabWindow) -> None:
+        self._client = client
+        self._matcher = matcher
+        self._window = window
+
+    def find_patient(self, identity: PatientIdentity) -> str:
+        """The one FHIR Patient; raises PatientNotMatched otherwise."""
+        return self._matcher.find(identity)
+
+    def labs(self, patient: str, around: datetime | None) -> LabPanel | None:
+        """Blood markers near the moment, or None if the EHR holds none."""
+        return read_labs(self._client, patient, around, self._window)
+
+    def pathology(self, patient: str) -> Pathology | None:
+        """Pathology reports and slides, or None if the EHR holds none."""
+        return read_pathology(self._client, patient)
+
+    def order(self, patient: str, accession_number: str | None) -> str | None:
+        """The one ServiceRequest behind the accession number, if there is exactly one."""
+        if not accession_number:
+            return None
+        criteria = {"patient": patient.split("/")[1], "identifier": accession_number}
+        found = [
+            r
+            for r in self._client.search("ServiceRequest", criteria)
+            if any(i.get("value") == accession_number for i in r.get("identifier") or [])
+        ]
+        return f"ServiceRequest/{found[0]['id']}" if len(found) == 1 else None

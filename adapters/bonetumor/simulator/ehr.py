@@ -1,0 +1,200 @@
+"""A small FHIR R4 server: create, conditional create, read, search, transaction, metadata."""
+
+import json
+import threading
+from collections.abc import Iterable
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+Resource = dict[str, Any]
+_PREFIX = "/fhir"
+
+
+class RecordStore:
+    """Resources by type and id, with the few searches that an EHR is asked by us."""
+
+    def __init__(self) -> None:
+        self._resources: dict[tuple[str, str], Resource] = {}
+        self._lock = threading.RLock()
+        self.created: list[str] = []
+
+    def load(self, resources: Iterable[Resource]) -> None:
+        """Puts resources in as they are, under their own ids."""
+        with self._lock:
+            for resource in resources:
+                self._resources[resource["resourceType"], resource["id"]] = resource
+
+    def read(self, kind: str, key: str) -> Resource | None:
+        """One resource."""
+        return self._resources.get((kind, key))
+
+    def create(self, resource: Resource, condition: str | None = None) -> tuple[bool, Resource]:
+        """Creates, unless one matches the condition; answers whether it is new."""
+        with self._lock:
+            kind = str(resource["resourceType"])
+            if condition is not None:
+                found = self.search(kind, dict(parse_qsl(condition)))
+                if found:
+                    return False, found[0]
+            number = len(self._resources) + 1
+            stored = {**resource, "id": f"{kind.lower()}-{number}"}
+            self._resources[kind, stored["id"]] = stored
+            self.created.append(f"{kind}/{stored['id']}")
+            return True, stored
+
+    def transact(self, bundle: Resource) -> Resource:
+        """All entries or none, with `urn:uuid:` references resolved (R4 3.1.0.11.2)."""
+        with self._lock:
+            entries = bundle.get("entry") or []
+            first = len(self._resources) + 1
+            names = {
+                e["fullUrl"]: f"{e['resource']['resourceType']}/"
+                f"{e['resource']['resourceType'].lower()}-{first + i}"
+                for i, e in enumerate(entries)
+            }
+            answers = []
+            for entry in entries:
+                _, stored = self.create(_resolved(entry["resource"], names))
+                location = f"{stored['resourceType']}/{stored['id']}"
+                answers.append({"response": {"status": "201 Created", "location": location}})
+            return {"resourceType": "Bundle", "type": "transaction-response", "entry": answers}
+
+    def search(self, kind: str, criteria: dict[str, str]) -> list[Resource]:
+        """Resources of a type that meet every criterion."""
+        with self._lock:
+            return [
+                r
+                for (t, _), r in self._resources.items()
+                if t == kind and all(_meets(r, name, value) for name, value in criteria.items())
+            ]
+
+
+class SimulatedEhr:
+    """The store behind HTTP on loopback."""
+
+    def __init__(self) -> None:
+        self.store = RecordStore()
+        self._server: ThreadingHTTPServer | None = None
+
+    def start(self) -> str:
+        """Starts listening; answers the service base."""
+        store = self.store
+
+        class Handler(_Handler):
+            records = store
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{self._server.server_address[1]}{_PREFIX}"
+
+    def stop(self) -> None:
+        """Stops listening."""
+        if self._server is not None:
+            self._server.shutdown()
+            self._server.server_close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    records: RecordStore
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        url = urlsplit(self.path)
+        parts = url.path.removeprefix(_PREFIX).strip("/").split("/")
+        if parts == ["metadata"]:
+            self._answer(HTTPStatus.OK, _capabilities())
+        elif len(parts) == 2:
+            found = self.records.read(parts[0], parts[1])
+            status = HTTPStatus.OK if found else HTTPStatus.NOT_FOUND
+            self._answer(status, found or _outcome("not-found"))
+        else:
+            self._answer(HTTPStatus.OK, self._searchset(parts[0], dict(parse_qsl(url.query))))
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        parts = urlsplit(self.path).path.removeprefix(_PREFIX).strip("/").split("/")
+        if parts[-1] == "_search":
+            self._answer(HTTPStatus.OK, self._searchset(parts[0], dict(parse_qsl(body.decode()))))
+            return
+        try:
+            resource = json.loads(body)
+        except ValueError:
+            self._answer(HTTPStatus.BAD_REQUEST, _outcome("structure"))
+            return
+        if parts == [""]:
+            self._answer(HTTPStatus.OK, self.records.transact(resource))
+            return
+        new, stored = self.records.create(resource, self.headers.get("If-None-Exist"))
+        self._answer(HTTPStatus.CREATED if new else HTTPStatus.OK, stored)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as inherited
+        """Says nothing: request lines may hold identifiers."""
+
+    def _searchset(self, kind: str, criteria: dict[str, str]) -> Resource:
+        found = self.records.search(kind, criteria)
+        entries = [{"resource": r, "search": {"mode": "match"}} for r in found]
+        return {
+            "resourceType": "Bundle",
+            "type": "searchset",
+            "total": len(found),
+            "entry": entries,
+        }
+
+    def _answer(self, status: HTTPStatus, resource: Resource) -> None:
+        data = json.dumps(resource).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/fhir+json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+
+def _meets(resource: Resource, name: str, value: str) -> bool:
+    if name == "_id":
+        return bool(resource["id"] == value)
+    if name in {"patient", "subject"}:
+        reference = str((resource.get("subject") or {}).get("reference", ""))
+        return reference.rsplit("/", maxsplit=1)[-1] == value.rsplit("/", maxsplit=1)[-1]
+    if name == "identifier":
+        return any(
+            _token(i.get("system"), i.get("value"), value) for i in resource.get("identifier") or []
+        )
+    if name in {"category", "code"}:
+        found = resource.get(name) or []
+        concepts = found if isinstance(found, list) else [found]
+        codings = [c for concept in concepts for c in concept.get("coding") or []]
+        return any(_token(c.get("system"), c.get("code"), value) for c in codings)
+    return False
+
+
+def _token(system: str | None, code: str | None, wanted: str) -> bool:
+    """A token parameter: `system|code`, or `code` in any system (R4 3.1.1.4.10)."""
+    asked_system, bar, asked_code = wanted.rpartition("|")
+    return code == asked_code and (not bar or (system or "") == asked_system)
+
+
+def _resolved(value: Any, names: dict[str, str]) -> Any:
+    if isinstance(value, dict):
+        return {k: _resolved(v, names) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_resolved(v, names) for v in value]
+    return names.get(value, value) if isinstance(value, str) else value
+
+
+def _outcome(code: str) -> Resource:
+    return {"resourceType": "OperationOutcome", "issue": [{"severity": "error", "code": code}]}
+
+
+def _capabilities() -> Resource:
+    return {
+        "resourceType": "CapabilityStatement",
+        "status": "active",
+        "kind": "instance",
+        "date": "2026-01-01",
+        "fhirVersion": "4.0.1",
+        "format": ["json"],
+        "rest": [{"mode": "server"}],
+    }

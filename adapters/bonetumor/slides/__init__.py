@@ -1,0 +1,1 @@
+"""Reading slide pictures and whole slides."""

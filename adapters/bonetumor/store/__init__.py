@@ -1,0 +1,1 @@
+"""The ledger: every study, instance, step and event, in SQLite or PostgreSQL."""

@@ -1,0 +1,23 @@
+"""The ledger: the truth about every study. Each public method is one transaction."""
+
+from sqlalchemy import insert, select
+
+from bonetumor.domain.errors import Misconfigured
+from bonetumor.store.looking import Looking
+from bonetumor.store.receiving import Receiving
+from bonetumor.store.schema import SCHEMA_VERSION, metadata, schema_version
+from bonetumor.store.working import Working
+
+
+class SqlLedger(Receiving, Working, Looking):
+    """Studies, instances, steps and events in a relational database."""
+
+    def prepare(self) -> None:
+        """Makes the tables where they are missing; refuses a ledger of another version."""
+        with self._transaction() as connection:
+            metadata.create_all(connection)
+            found = connection.scalar(select(schema_version.c.version))
+            if found is None:
+                connection.execute(insert(schema_version).values(version=SCHEMA_VERSION))
+            elif found != SCHEMA_VERSION:
+                raise Misconfigured(f"ledger: expected schema {SCHEMA_VERSION}, got {found}")

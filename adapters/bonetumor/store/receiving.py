@@ -1,0 +1,154 @@
+"""Receiving, as the ledger records it."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from bonetumor.domain.progress import StudyState
+from bonetumor.domain.study import Instance, InstanceKeys
+from bonetumor.domain.uid import UID
+from bonetumor.service.ports import Arrival
+from bonetumor.store.database import LedgerTables, study_row
+from bonetumor.store.rows import instance_row
+from bonetumor.store.schema import instances, studies
+
+
+class Receiving(LedgerTables):
+    """The InstanceLedger port."""
+
+    def known(self, keys: InstanceKeys, sha256: str) -> Arrival:
+        """Whether the instance is new, a repetition, or another object under a known UID."""
+        with self._transaction(write=False) as connection:
+            return _known(connection, keys, sha256)
+
+    def record_instance(self, instance: Instance) -> Arrival:
+        """Adds the instance and opens, or reopens, its study."""
+        try:
+            with self._transaction() as connection:
+                arrival = _known(connection, instance.keys, instance.sha256)
+                if arrival is Arrival.CONFLICTING:
+                    self._note_conflict(connection, instance)
+                if arrival is not Arrival.NEW:
+                    return arrival
+                self._open_study(connection, instance)
+                connection.execute(insert(instances).values(**instance_row(instance)))
+                return Arrival.NEW
+        except IntegrityError:
+            # Another process recorded the same UID between our look and our insert.
+            return self.known(instance.keys, instance.sha256)
+
+    def quiet_since(self, moment: datetime) -> Sequence[tuple[UID, int]]:
+        """Studies still receiving whose last instance came before `moment`, with revision."""
+        query = select(studies.c.study_instance_uid, studies.c.revision).where(
+            studies.c.state == StudyState.RECEIVING, studies.c.last_instance_at <= moment
+        )
+        with self._transaction(write=False) as connection:
+            return [(UID(row[0]), int(row[1])) for row in connection.execute(query)]
+
+    def close_study(self, study_instance_uid: UID, revision: int, completeness: str) -> bool:
+        """Marks the study complete; False if another instance came meanwhile."""
+        with self._transaction() as connection:
+            changed = connection.execute(
+                update(studies)
+                .where(
+                    studies.c.study_instance_uid == study_instance_uid,
+                    studies.c.revision == revision,
+                    studies.c.state == StudyState.RECEIVING,
+                )
+                .values(
+                    state=StudyState.COMPLETE, completeness=completeness, updated_at=self._clock()
+                )
+            ).rowcount
+            if changed:
+                count = connection.scalar(
+                    select(func.count()).where(instances.c.study_instance_uid == study_instance_uid)
+                )
+                self._event(
+                    connection,
+                    study_instance_uid,
+                    revision,
+                    StudyState.COMPLETE,
+                    f"{count} instances; {completeness}",
+                )
+            return bool(changed)
+
+    def _open_study(self, connection: Connection, instance: Instance) -> None:
+        uid, now = instance.keys.study_instance_uid, instance.received_at
+        row = study_row(connection, uid, lock=True)
+        if row is None:
+            connection.execute(
+                insert(studies).values(
+                    study_instance_uid=uid,
+                    state=StudyState.RECEIVING,
+                    revision=1,
+                    completeness="",
+                    last_instance_at=now,
+                    updated_at=now,
+                    attempts=0,
+                    put_offs=0,
+                )
+            )
+            self._event(
+                connection,
+                uid,
+                1,
+                StudyState.RECEIVING,
+                f"first instance, from {instance.calling_ae_title}",
+            )
+            return
+        late = row["state"] != StudyState.RECEIVING
+        revision = int(row["revision"]) + (1 if late else 0)
+        connection.execute(
+            update(studies)
+            .where(studies.c.study_instance_uid == uid)
+            .values(
+                state=StudyState.RECEIVING,
+                revision=revision,
+                last_instance_at=now,
+                updated_at=now,
+                owner=None,
+                lease_expires_at=None,
+                attempts=0,
+                put_offs=0,
+                next_attempt_at=None,
+                problem=None,
+                resume_state=None,
+            )
+        )
+        if late:
+            self._event(
+                connection,
+                uid,
+                revision,
+                StudyState.RECEIVING,
+                f"reopened by a late instance, from {instance.calling_ae_title}",
+            )
+
+    def _note_conflict(self, connection: Connection, instance: Instance) -> None:
+        study = connection.scalar(
+            select(instances.c.study_instance_uid).where(
+                instances.c.sop_instance_uid == instance.keys.sop_instance_uid
+            )
+        )
+        self._event(
+            connection,
+            UID(str(study)),
+            0,
+            "conflict",
+            f"{instance.calling_ae_title} sent other bytes under SOP Instance UID "
+            f"{instance.keys.sop_instance_uid}; the first were kept",
+        )
+
+
+def _known(connection: Connection, keys: InstanceKeys, sha256: str) -> Arrival:
+    found = connection.execute(
+        select(instances.c.sha256, instances.c.study_instance_uid).where(
+            instances.c.sop_instance_uid == keys.sop_instance_uid
+        )
+    ).first()
+    if found is None:
+        return Arrival.NEW
+    same = found[0] == sha256 and found[1] == keys.study_instance_uid
+    return Arrival.REPEATED if same else Arrival.CONFLICTING

@@ -1,0 +1,66 @@
+"""Rows of the ledger's tables as domain values, and back."""
+
+from datetime import UTC, datetime
+
+from sqlalchemy import RowMapping
+
+from bonetumor.domain.progress import StudyProgress, StudyState
+from bonetumor.domain.study import Instance, InstanceKeys
+from bonetumor.domain.uid import UID
+
+
+def is_due(row: RowMapping, now: datetime) -> bool:
+    """Whether nobody holds the study and nothing makes it wait."""
+    lease, start = row["lease_expires_at"], row["next_attempt_at"]
+    return (lease is None or utc(lease) <= now) and (start is None or utc(start) <= now)
+
+
+def utc(moment: datetime) -> datetime:
+    """SQLite forgets the time zone; everything in the ledger is UTC."""
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def instance_row(instance: Instance) -> dict[str, object]:
+    """An instance as a row."""
+    return {
+        "sop_instance_uid": instance.keys.sop_instance_uid,
+        "study_instance_uid": instance.keys.study_instance_uid,
+        "series_instance_uid": instance.keys.series_instance_uid,
+        "sop_class_uid": instance.keys.sop_class_uid,
+        "transfer_syntax_uid": instance.transfer_syntax_uid,
+        "size": instance.size,
+        "sha256": instance.sha256,
+        "received_at": instance.received_at,
+        "calling_ae_title": instance.calling_ae_title,
+    }
+
+
+def instance_of(row: RowMapping) -> Instance:
+    """A row as an instance."""
+    return Instance(
+        keys=InstanceKeys(
+            study_instance_uid=UID(row["study_instance_uid"]),
+            series_instance_uid=UID(row["series_instance_uid"]),
+            sop_instance_uid=UID(row["sop_instance_uid"]),
+            sop_class_uid=UID(row["sop_class_uid"]),
+        ),
+        transfer_syntax_uid=UID(row["transfer_syntax_uid"]),
+        size=row["size"],
+        sha256=row["sha256"],
+        received_at=utc(row["received_at"]),
+        calling_ae_title=row["calling_ae_title"],
+    )
+
+
+def progress_of(row: RowMapping) -> StudyProgress:
+    """A row as `status` shows it."""
+    return StudyProgress(
+        study_instance_uid=UID(row["study_instance_uid"]),
+        state=StudyState(row["state"]),
+        revision=row["revision"],
+        instances=row["count"],
+        last_instance_at=utc(row["last_instance_at"]),
+        updated_at=utc(row["updated_at"]),
+        problem=row["problem"],
+        next_attempt_at=utc(row["next_attempt_at"]) if row["next_attempt_at"] else None,
+    )

@@ -1,0 +1,80 @@
+"""The tables of the ledger. Nothing in `events` or `documents` is ever overwritten."""
+
+from sqlalchemy import (
+    Column,
+    DateTime,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+
+SCHEMA_VERSION = 1
+
+metadata = MetaData()
+
+_UID = String(64)
+
+schema_version = Table("schema_version", metadata, Column("version", Integer, primary_key=True))
+
+studies = Table(
+    "studies",
+    metadata,
+    Column("study_instance_uid", _UID, primary_key=True),
+    Column("state", String(16), nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("completeness", Text, nullable=False, default=""),
+    Column("last_instance_at", DateTime(timezone=True), nullable=False),
+    Column("updated_at", DateTime(timezone=True), nullable=False),
+    # The state to go on from once a held or failed study is retried.
+    Column("resume_state", String(16)),
+    Column("problem", Text),
+    Column("owner", String(64)),
+    Column("lease_expires_at", DateTime(timezone=True)),
+    # Claims that nobody gave back (crashes), and times the other side was unavailable, in a row.
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("put_offs", Integer, nullable=False, default=0),
+    Column("next_attempt_at", DateTime(timezone=True)),
+    Index("studies_by_state", "state"),
+    Index("studies_by_update", "updated_at"),
+)
+
+instances = Table(
+    "instances",
+    metadata,
+    Column("sop_instance_uid", _UID, primary_key=True),
+    Column("study_instance_uid", _UID, ForeignKey("studies.study_instance_uid"), nullable=False),
+    Column("series_instance_uid", _UID, nullable=False),
+    Column("sop_class_uid", _UID, nullable=False),
+    Column("transfer_syntax_uid", _UID, nullable=False),
+    Column("size", Integer, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("received_at", DateTime(timezone=True), nullable=False),
+    Column("calling_ae_title", String(16), nullable=False),
+    Index("instances_by_study", "study_instance_uid"),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("study_instance_uid", _UID, nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("at", DateTime(timezone=True), nullable=False),
+    Column("kind", String(32), nullable=False),
+    Column("detail", Text, nullable=False),
+    Index("events_by_study", "study_instance_uid", "id"),
+)
+
+documents = Table(
+    "documents",
+    metadata,
+    Column("study_instance_uid", _UID, primary_key=True),
+    Column("revision", Integer, primary_key=True),
+    Column("kind", String(16), primary_key=True),
+    Column("body", LargeBinary, nullable=False),
+)

@@ -1,0 +1,204 @@
+"""Working, as the ledger records it: claims, leases, outcomes and what they made."""
+
+from datetime import datetime
+
+from sqlalchemy import Connection, insert, select, update
+
+from bonetumor.domain.assessment import Assessment
+from bonetumor.domain.case import Evidence
+from bonetumor.domain.errors import InvalidInput
+from bonetumor.domain.progress import NEXT_STEP, Claim, Step, StudyState
+from bonetumor.domain.study import Study
+from bonetumor.domain.uid import UID
+from bonetumor.service.ports import Predecessor
+from bonetumor.store import documents as formats
+from bonetumor.store.database import LedgerTables, study_row
+from bonetumor.store.rows import instance_of, is_due
+from bonetumor.store.schema import documents, events, instances, studies
+
+_STATE_BEFORE = {step: state for state, step in NEXT_STEP.items()}
+
+
+class Working(LedgerTables):
+    """The StepLedger and Leases ports."""
+
+    def claim(self, study_instance_uid: UID, step: Step, owner: str) -> Claim | None:
+        """The right to do the step, or None if it is not due or someone else has it."""
+        now = self._clock()
+        with self._transaction() as connection:
+            row = study_row(connection, study_instance_uid, lock=True)
+            if row is None or not is_due(row, now) or row["state"] != _STATE_BEFORE[step]:
+                return None
+            attempt = int(row["attempts"]) + 1
+            if attempt > self._max_attempts:
+                self._stop(
+                    connection,
+                    study_instance_uid,
+                    int(row["revision"]),
+                    StudyState(row["state"]),
+                    StudyState.FAILED,
+                    f"{step}: expected an end, got {self._max_attempts} workers that died on it",
+                )
+                return None
+            expires = now + self._lease
+            connection.execute(
+                update(studies)
+                .where(studies.c.study_instance_uid == study_instance_uid)
+                .values(owner=owner, lease_expires_at=expires, attempts=attempt)
+            )
+            return Claim(
+                study_instance_uid=study_instance_uid,
+                revision=int(row["revision"]),
+                step=step,
+                owner=owner,
+                attempt=attempt,
+                put_offs=int(row["put_offs"]),
+                expires_at=expires,
+            )
+
+    def study(self, study_instance_uid: UID) -> Study:
+        """The study with all its instances, in a stable order."""
+        with self._transaction(write=False) as connection:
+            row = study_row(connection, study_instance_uid)
+            if row is None:
+                raise InvalidInput(f"ledger: expected study {study_instance_uid}, got none")
+            found = connection.execute(
+                select(instances)
+                .where(instances.c.study_instance_uid == study_instance_uid)
+                .order_by(instances.c.sop_instance_uid)
+            ).mappings()
+            return Study(
+                study_instance_uid=study_instance_uid,
+                instances=tuple(instance_of(r) for r in found),
+                completeness=str(row["completeness"]),
+            )
+
+    def evidence(self, claim: Claim) -> Evidence:
+        """What gathering saved for this revision."""
+        return formats.decode_evidence(self._document(claim, "evidence"))
+
+    def assessment(self, claim: Claim) -> Assessment:
+        """What assessing saved for this revision."""
+        return formats.decode_assessment(self._document(claim, "assessment"))
+
+    def predecessor(self, claim: Claim) -> Predecessor | None:
+        """The last SR sent for an earlier revision."""
+        query = (
+            select(documents.c.body)
+            .where(
+                documents.c.study_instance_uid == claim.study_instance_uid,
+                documents.c.revision < claim.revision,
+                documents.c.kind == "assessment",
+                select(events.c.id)
+                .where(
+                    events.c.study_instance_uid == claim.study_instance_uid,
+                    events.c.revision == documents.c.revision,
+                    events.c.kind == StudyState.SR_SENT,
+                )
+                .exists(),
+            )
+            .order_by(documents.c.revision.desc())
+            .limit(1)
+        )
+        with self._transaction(write=False) as connection:
+            body = connection.scalar(query)
+        if body is None:
+            return None
+        earlier = formats.decode_assessment(bytes(body))
+        return Predecessor(
+            sop_instance_uid=earlier.sr_sop_instance_uid,
+            series_instance_uid=earlier.sr_series_instance_uid,
+        )
+
+    def finish(
+        self, claim: Claim, state: StudyState, saved: Evidence | Assessment | None, detail: str
+    ) -> None:
+        """Records the step as done, with what it made. A claim that was lost changes nothing."""
+        with self._transaction() as connection:
+            if not self._release(
+                connection, claim, state=state, attempts=0, put_offs=0, problem=None
+            ):
+                return
+            if saved is not None:
+                connection.execute(
+                    insert(documents).values(
+                        study_instance_uid=claim.study_instance_uid,
+                        revision=claim.revision,
+                        kind=formats.kind_of(saved),
+                        body=formats.encode(saved),
+                    )
+                )
+            self._event(connection, claim.study_instance_uid, claim.revision, state, detail)
+
+    def put_off(self, claim: Claim, problem: str, until: datetime) -> None:
+        """Gives the claim back; the step is due again at `until`."""
+        with self._transaction() as connection:
+            if self._release(
+                connection,
+                claim,
+                attempts=0,
+                put_offs=claim.put_offs + 1,
+                problem=problem,
+                next_attempt_at=until,
+            ):
+                self._event(
+                    connection,
+                    claim.study_instance_uid,
+                    claim.revision,
+                    "put_off",
+                    f"{claim.step}: {problem}",
+                )
+
+    def stop(self, claim: Claim, state: StudyState, problem: str) -> None:
+        """Leaves the study held or failed, visibly."""
+        with self._transaction() as connection:
+            if self._release(connection, claim):
+                self._stop(
+                    connection,
+                    claim.study_instance_uid,
+                    claim.revision,
+                    _STATE_BEFORE[claim.step],
+                    state,
+                    f"{claim.step}: {problem}",
+                )
+
+    def free(self, owner_prefix: str) -> int:
+        """Takes back every lease of owners that are known to be dead; answers how many."""
+        with self._transaction() as connection:
+            return int(
+                connection.execute(
+                    update(studies)
+                    .where(studies.c.owner.startswith(owner_prefix, autoescape=True))
+                    .values(owner=None, lease_expires_at=None)
+                ).rowcount
+            )
+
+    def _release(self, connection: Connection, claim: Claim, **values: object) -> bool:
+        """Gives up the lease if the claim still holds it; False if it was lost."""
+        freed = {"owner": None, "lease_expires_at": None, "next_attempt_at": None}
+        changed = connection.execute(
+            update(studies)
+            .where(
+                studies.c.study_instance_uid == claim.study_instance_uid,
+                studies.c.revision == claim.revision,
+                studies.c.state == _STATE_BEFORE[claim.step],
+                studies.c.owner == claim.owner,
+            )
+            .values(**{**freed, "updated_at": self._clock(), **values})
+        ).rowcount
+        return bool(changed)
+
+    def _document(self, claim: Claim, kind: str) -> bytes:
+        query = select(documents.c.body).where(
+            documents.c.study_instance_uid == claim.study_instance_uid,
+            documents.c.revision == claim.revision,
+            documents.c.kind == kind,
+        )
+        with self._transaction(write=False) as connection:
+            body = connection.scalar(query)
+        if body is None:
+            raise InvalidInput(
+                f"ledger: expected {kind} of {claim.study_instance_uid}, "
+                f"revision {claim.revision}, got none"
+            )
+        return bytes(body)

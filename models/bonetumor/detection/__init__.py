@@ -1,0 +1,1 @@
+"""Finding tumours on radiographs: YOLOv5 through ultralytics, behind the Detector port."""

@@ -1,0 +1,99 @@
+"""From a case's evidence to the tensors that the fusion network reads.
+
+Training and serving both go through here.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import BertTokenizer
+
+from bonetumor.domain.image import BoundingBox, ClinicalImage
+from bonetumor.domain.labs import Analyte, LabPanel
+from bonetumor.domain.pathology import SlideTiles
+from bonetumor.fusion.text import describe
+
+CONTEXT = 1.5  # how much wider than the box the crop is: the bone around a lesion tells much
+_MAX_TOKENS = 128
+_RATIO_CAP = 8.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaseTensors:
+    """One case. None means missing.
+
+    `crop`: float32 (1, side, side), 0..1; `tiles`: float32 (tiles, 3, side, side), 0..1;
+    `tokens`: int64 (length,); `ratios`: float32 (2 × analytes,), value ÷ upper limit and flags.
+    """
+
+    crop: torch.Tensor | None
+    tiles: torch.Tensor | None
+    tokens: torch.Tensor | None
+    ratios: torch.Tensor | None
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """How evidence becomes tensors."""
+
+    crop_px: int
+    tile_px: int
+    tokenizer: BertTokenizer
+
+    def prepare(
+        self,
+        image: ClinicalImage | None,
+        box: BoundingBox | None,
+        slides: tuple[SlideTiles, ...] | None,
+        labs: LabPanel | None,
+    ) -> CaseTensors:
+        """Tensors of one case."""
+        known = labs is not None and bool(labs.results)
+        return CaseTensors(
+            crop=None if image is None or box is None else crop(image.pixels, box, self.crop_px),
+            tiles=None if not slides else self._tiles(slides),
+            tokens=self.tokens(labs) if known and labs else None,
+            ratios=ratios(labs) if known and labs else None,
+        )
+
+    def tokens(self, labs: LabPanel) -> torch.Tensor:
+        """The tokens of the text that describes the abnormal markers."""
+        encoded = self.tokenizer(describe(labs), truncation=True, max_length=_MAX_TOKENS)
+        return torch.tensor(encoded["input_ids"], dtype=torch.int64)
+
+    def _tiles(self, slides: tuple[SlideTiles, ...]) -> torch.Tensor:
+        pixels = np.concatenate([s.pixels for s in slides])
+        resized = [
+            p
+            if p.shape[0] == self.tile_px
+            else cv2.resize(p, (self.tile_px, self.tile_px), interpolation=cv2.INTER_AREA)
+            for p in pixels
+        ]
+        return torch.from_numpy(np.stack(resized)).permute(0, 3, 1, 2).float().div(255.0)
+
+
+def crop(pixels: NDArray[np.uint8], box: BoundingBox, side_px: int) -> torch.Tensor:
+    """The box and its surroundings, black beyond the image: float32 (1, side, side)."""
+    half = max(box.x1 - box.x0, box.y1 - box.y0, 16.0) * CONTEXT / 2
+    centre_x, centre_y = (box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2
+    scale = side_px / (2 * half)
+    matrix = np.array(
+        [
+            [scale, 0, scale * (half - centre_x + 0.5) - 0.5],
+            [0, scale, scale * (half - centre_y + 0.5) - 0.5],
+        ]
+    )
+    source = pixels if scale > 0.5 else cv2.GaussianBlur(pixels, (0, 0), 0.4 / scale)
+    square = cv2.warpAffine(source, matrix, (side_px, side_px), flags=cv2.INTER_LINEAR)
+    return torch.from_numpy(square).float().div(255.0)[None]
+
+
+def ratios(labs: LabPanel) -> torch.Tensor:
+    """Value ÷ upper limit for each analyte, then 1 where the analyte or its limit is unknown."""
+    found = {r.analyte: r.ratio_to_upper_limit for r in labs.results}
+    values = [found.get(analyte) for analyte in Analyte]
+    capped = [0.0 if v is None else min(v, _RATIO_CAP) for v in values]
+    return torch.tensor([*capped, *(float(v is None) for v in values)], dtype=torch.float32)

@@ -1,0 +1,148 @@
+"""The fusion network: one token per modality, weighed by attention.
+
+A missing modality is a learned token, not a zero. Sizes are our choice (the paper's abstract
+leaves them open): ResNet and BERT depths come from the bundle's configuration; ResNet-50 and
+BioBERT are the same code with other numbers.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from transformers import BertConfig, BertModel, ResNetConfig, ResNetModel
+
+from bonetumor.domain.assessment import Modality, TumourClass
+from bonetumor.domain.labs import Analyte
+from bonetumor.fusion.evidence import CaseTensors
+
+RESNET_50 = {
+    "embedding_size": 64,
+    "hidden_sizes": [256, 512, 1024, 2048],
+    "depths": [3, 4, 6, 3],
+    "layer_type": "bottleneck",
+}
+SMALL_RESNET = {
+    "embedding_size": 24,
+    "hidden_sizes": [24, 48, 96, 192],
+    "depths": [2, 2, 2, 2],
+    "layer_type": "basic",
+}
+SMALL_BERT = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "max_position_embeddings": 128,
+    "hidden_dropout_prob": 0.1,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FusionConfig:
+    """The sizes of the network; kept in the bundle's manifest."""
+
+    vocabulary_size: int
+    resnet: dict[str, object] = field(default_factory=lambda: dict(SMALL_RESNET))
+    bert: dict[str, object] = field(default_factory=lambda: dict(SMALL_BERT))
+    width: int = 96
+    heads: int = 4
+    layers: int = 2
+    dropout: float = 0.2
+
+
+class FusionNetwork(nn.Module):
+    """Image, pathology and blood in; three logits out."""
+
+    def __init__(self, config: FusionConfig) -> None:
+        super().__init__()
+        self.image_encoder = _resnet(config, channels=1)
+        self.slide_encoder = _resnet(config, channels=3)
+        self.text_encoder = BertModel(
+            BertConfig(vocab_size=config.vocabulary_size, **config.bert), add_pooling_layer=False
+        )
+        features = cast(list[int], config.resnet["hidden_sizes"])[-1]
+        self.image_projection = nn.Linear(features, config.width)
+        self.attention = GatedAttention(features, 64)
+        self.slide_projection = nn.Linear(features, config.width)
+        numbers = 2 * len(Analyte)
+        text_width = cast(int, config.bert["hidden_size"])
+        self.blood_projection = nn.Sequential(
+            nn.Linear(text_width + numbers, config.width),
+            nn.GELU(),
+            nn.Linear(config.width, config.width),
+        )
+        self.missing = nn.Parameter(torch.randn(len(Modality), config.width) * 0.02)
+        self.place = nn.Parameter(torch.randn(len(Modality) + 1, config.width) * 0.02)
+        self.summary = nn.Parameter(torch.randn(config.width) * 0.02)
+        layer = nn.TransformerEncoderLayer(
+            config.width, config.heads, 2 * config.width, config.dropout, "gelu", batch_first=True
+        )
+        self.mixer = nn.TransformerEncoder(layer, config.layers, enable_nested_tensor=False)
+        self.head = nn.Linear(config.width, len(TumourClass))
+
+    def forward(self, cases: Sequence[CaseTensors]) -> Tensor:
+        """Logits, shape (cases, 3), in the order of TumourClass."""
+        columns = [self._images(cases), self._slides(cases), self._blood(cases)]
+        tokens = torch.stack([self.summary.expand(len(cases), -1), *columns], dim=1)
+        return cast(Tensor, self.head(self.mixer(tokens + self.place)[:, 0]))
+
+    def _images(self, cases: Sequence[CaseTensors]) -> Tensor:
+        present = [i for i, c in enumerate(cases) if c.crop is not None]
+        rows = self._missing_rows(Modality.IMAGE, len(cases))
+        if present:
+            crops = torch.stack([cast(Tensor, cases[i].crop) for i in present])
+            encoded = self.image_encoder(crops.to(rows.device)).pooler_output.flatten(1)
+            rows = rows.index_copy(0, _index(present, rows), self.image_projection(encoded))
+        return rows
+
+    def _slides(self, cases: Sequence[CaseTensors]) -> Tensor:
+        present = [i for i, c in enumerate(cases) if c.tiles is not None]
+        rows = self._missing_rows(Modality.PATHOLOGY, len(cases))
+        if present:
+            bags = [cast(Tensor, cases[i].tiles) for i in present]
+            encoded = self.slide_encoder(torch.cat(bags).to(rows.device)).pooler_output.flatten(1)
+            pooled = [self.attention(bag) for bag in encoded.split([len(b) for b in bags])]
+            projected = self.slide_projection(torch.stack(pooled))
+            rows = rows.index_copy(0, _index(present, rows), projected)
+        return rows
+
+    def _blood(self, cases: Sequence[CaseTensors]) -> Tensor:
+        present = [i for i, c in enumerate(cases) if c.tokens is not None]
+        rows = self._missing_rows(Modality.LABS, len(cases))
+        if present:
+            tokens = nn.utils.rnn.pad_sequence(
+                [cast(Tensor, cases[i].tokens) for i in present], batch_first=True
+            ).to(rows.device)
+            text = self.text_encoder(tokens, attention_mask=(tokens != 0).long()).last_hidden_state
+            numbers = torch.stack([cast(Tensor, cases[i].ratios) for i in present]).to(rows.device)
+            joined = torch.cat([text[:, 0], numbers], dim=1)
+            rows = rows.index_copy(0, _index(present, rows), self.blood_projection(joined))
+        return rows
+
+    def _missing_rows(self, modality: Modality, count: int) -> Tensor:
+        return self.missing[list(Modality).index(modality)].expand(count, -1)
+
+
+class GatedAttention(nn.Module):
+    """Attention-based multiple-instance pooling with gating (Ilse et al., ICML 2018)."""
+
+    def __init__(self, features: int, hidden: int) -> None:
+        super().__init__()
+        self.content = nn.Linear(features, hidden)
+        self.gate = nn.Linear(features, hidden)
+        self.weight = nn.Linear(hidden, 1)
+
+    def forward(self, tiles: Tensor) -> Tensor:
+        """`tiles`: (tiles, features). Returns their weighted mean, (features,)."""
+        scores = self.weight(torch.tanh(self.content(tiles)) * torch.sigmoid(self.gate(tiles)))
+        return (torch.softmax(scores, dim=0) * tiles).sum(dim=0)
+
+
+def _resnet(config: FusionConfig, *, channels: int) -> ResNetModel:
+    return ResNetModel(ResNetConfig(num_channels=channels, **config.resnet))
+
+
+def _index(rows: list[int], like: Tensor) -> Tensor:
+    return torch.tensor(rows, device=like.device)

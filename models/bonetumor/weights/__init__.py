@@ -1,0 +1,1 @@
+"""Weights by name, version and SHA-256."""

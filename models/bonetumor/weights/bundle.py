@@ -1,0 +1,132 @@
+"""A bundle: weights as safetensors, a vocabulary, and a manifest that names each file's SHA-256.
+
+Nothing is unpickled, ever. A file that is absent, added or changed refuses the whole bundle.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
+from bonetumor.domain.errors import WeightsMismatch
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """What a bundle is, what it was trained on, and what it must not be used for."""
+
+    name: str
+    version: str
+    training_data: str
+    intended_use: str
+    limits: str
+    files: dict[str, str]
+    detector: dict[str, Any]
+    fusion: dict[str, Any]
+    metrics: dict[str, Any]
+    sha256: str
+
+
+class Bundle:
+    """A folder whose files were checked against its manifest."""
+
+    def __init__(self, folder: Path, manifest: Manifest, contents: dict[str, bytes]) -> None:
+        self.folder = folder
+        self.manifest = manifest
+        self._contents = contents
+
+    def tensors(self, name: str) -> dict[str, torch.Tensor]:
+        """The tensors of a safetensors file, as float32 where they are floating point."""
+        try:
+            loaded = load(self._contents[name])
+        except (KeyError, SafetensorError) as error:
+            raise WeightsMismatch(f"weights: expected safetensors in {name}, got none") from error
+        return {k: t.float() if t.is_floating_point() else t for k, t in loaded.items()}
+
+    def text(self, name: str) -> str:
+        """A text file of the bundle."""
+        if name not in self._contents:
+            raise WeightsMismatch(f"weights: expected {name} in the bundle, got none")
+        return self._contents[name].decode("utf-8")
+
+
+def shipped_bundle() -> Path:
+    """The folder of the bundle that comes with the package. It knows synthetic patients only."""
+    return Path(str(files("bonetumor.weights"))) / "shipped"
+
+
+def open_bundle(folder: Path) -> Bundle:
+    """Reads and checks a bundle.
+
+    Raises:
+        WeightsMismatch: the manifest is absent or unreadable, or a file is not the one it names.
+    """
+    manifest = _read_manifest(folder)
+    found = {p.name for p in folder.iterdir() if p.is_file()} - {MANIFEST}
+    if found != set(manifest.files):
+        raise WeightsMismatch(
+            f"weights: expected the files {sorted(manifest.files)} in {folder}, got {sorted(found)}"
+        )
+    contents = {name: (folder / name).read_bytes() for name in manifest.files}
+    for name, expected in manifest.files.items():
+        actual = hashlib.sha256(contents[name]).hexdigest()
+        if actual != expected:
+            raise WeightsMismatch(
+                f"weights: expected SHA-256 {expected[:16]}… for {name} in {folder}, "
+                f"got {actual[:16]}…"
+            )
+    return Bundle(folder, manifest, contents)
+
+
+def write_bundle(
+    folder: Path,
+    *,
+    tensors: dict[str, dict[str, torch.Tensor]],
+    texts: dict[str, str],
+    description: dict[str, Any],
+) -> None:
+    """Writes a bundle: tensors as half precision safetensors, texts, and the manifest.
+
+    `description` holds the manifest's other fields: name, version, training_data, …
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    contents = {name: save(_halved(state)) for name, state in tensors.items()}
+    contents |= {name: text.encode("utf-8") for name, text in texts.items()}
+    for name, data in contents.items():
+        (folder / name).write_bytes(data)
+    hashes = {name: hashlib.sha256(data).hexdigest() for name, data in sorted(contents.items())}
+    manifest = {"format": FORMAT, **description, "files": hashes}
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")
+
+
+def _halved(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {k: (t.half() if t.is_floating_point() else t).contiguous() for k, t in state.items()}
+
+
+def _read_manifest(folder: Path) -> Manifest:
+    path = folder / MANIFEST
+    try:
+        raw = path.read_bytes()
+        content = json.loads(raw)
+        if content.pop("format") != FORMAT:
+            raise WeightsMismatch(
+                f"weights: expected manifest format {FORMAT}, got another in {path}"
+            )
+        return Manifest(**content, sha256=hashlib.sha256(raw).hexdigest())
+    except OSError as error:
+        raise WeightsMismatch(
+            f"weights: expected a readable {path}, got {error.strerror}"
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise WeightsMismatch(
+            f"weights: expected a manifest in {path}, got something else"
+        ) from error

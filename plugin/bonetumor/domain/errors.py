@@ -1,0 +1,100 @@
+"""The error tree. The class says what to do.
+
+    BoneTumorError
+    ├── InvalidInput       never retry: the input itself is wrong
+    │   ├── NotDicom
+    │   ├── ObjectMismatch
+    │   ├── ObjectTooLarge
+    │   ├── UnsupportedImage
+    │   ├── CorruptPixelData
+    │   ├── PatientNotMatched    a person must decide; the study is held
+    │   └── MalformedResource
+    ├── Unavailable        retry: the other side may come back
+    │   ├── ArchiveUnavailable
+    │   ├── FhirUnavailable
+    │   └── StorageUnavailable
+    ├── Rejected           never retry: the other side understood and said no
+    ├── ModelFault         stop and alert: a result would not be trustworthy
+    │   ├── WeightsMismatch
+    │   └── NonFiniteOutput
+    └── Misconfigured      fail at start
+
+Messages state what was expected and what came, and never hold patient data.
+"""
+
+
+class BoneTumorError(Exception):
+    """Anything that bonetumor itself raises."""
+
+    @property
+    def code(self) -> str:
+        """The stable name that ledger, logs and status show."""
+        return type(self).__name__
+
+
+class InvalidInput(BoneTumorError):
+    """The input is wrong and stays wrong: never retry."""
+
+
+class NotDicom(InvalidInput):
+    """The bytes are not a DICOM object that can be parsed."""
+
+
+class ObjectMismatch(InvalidInput):
+    """The data set is not the object that was announced."""
+
+
+class ObjectTooLarge(InvalidInput):
+    """An object above the configured size."""
+
+
+class UnsupportedImage(InvalidInput):
+    """A sound object that this product does not assess."""
+
+
+class CorruptPixelData(InvalidInput):
+    """Pixel data that is missing, truncated or cannot be decoded."""
+
+
+class PatientNotMatched(InvalidInput):
+    """No FHIR Patient, or not exactly one, or one that disagrees: a person must decide."""
+
+
+class MalformedResource(InvalidInput):
+    """A FHIR resource or bundle that cannot be read."""
+
+
+class Unavailable(BoneTumorError):
+    """The other side cannot be reached now: retry."""
+
+
+class ArchiveUnavailable(Unavailable):
+    """The DICOM archive does not answer, or answers that it cannot now."""
+
+
+class FhirUnavailable(Unavailable):
+    """The FHIR server does not answer, or answers that it cannot now."""
+
+
+class StorageUnavailable(Unavailable):
+    """The spool or the ledger cannot be written now."""
+
+
+class Rejected(BoneTumorError):
+    """The other side understood what was sent and refused it: never retry unchanged."""
+
+
+class ModelFault(BoneTumorError):
+    """The model cannot be trusted: stop and alert."""
+
+
+class WeightsMismatch(ModelFault):
+    """A weights file is absent or is not the one that the manifest names."""
+
+
+class NonFiniteOutput(ModelFault):
+    """A network answered NaN or infinity."""
+
+
+class Misconfigured(BoneTumorError):
+    """The settings cannot work: fail at start."""

@@ -1,0 +1,62 @@
+"""Clinical images, ready for a detector, and boxes on them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bonetumor.domain.errors import InvalidInput
+from bonetumor.domain.uid import UID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BoundingBox:
+    """A rectangle in pixel-edge coordinates: (0, 0) is the top left corner of the top left pixel.
+
+    x grows to the right along a row, y downwards (PS3.3 C.18.6.1.2). Units are stored pixels.
+    """
+
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+
+    def __post_init__(self) -> None:
+        if not (self.x0 < self.x1 and self.y0 < self.y1):
+            raise InvalidInput(f"box: expected x0 < x1 and y0 < y1, got {self.as_tuple()}")
+
+    def as_tuple(self) -> tuple[float, float, float, float]:
+        """(x0, y0, x1, y1)."""
+        return (self.x0, self.y0, self.x1, self.y1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageReference:
+    """Which stored frame an image is. `frame_number` counts from 1; None for a single frame."""
+
+    sop_instance_uid: UID
+    sop_class_uid: UID
+    series_instance_uid: UID
+    frame_number: int | None
+    rows: int
+    columns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ClinicalImage:
+    """One frame as a radiologist would see it.
+
+    `pixels`: uint8, shape (rows, columns), bright bone on dark ground, in the stored matrix.
+    """
+
+    reference: ImageReference
+    pixels: NDArray[np.uint8]
+    spacing_mm: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        expected = (self.reference.rows, self.reference.columns)
+        if self.pixels.dtype != np.uint8 or self.pixels.shape != expected:
+            raise InvalidInput(
+                f"image: expected uint8 of shape {expected}, "
+                f"got {self.pixels.dtype} of shape {self.pixels.shape}"
+            )

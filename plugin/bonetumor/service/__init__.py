@@ -1,0 +1,1 @@
+"""The story of a study, told through ports."""

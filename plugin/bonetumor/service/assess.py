@@ -1,0 +1,153 @@
+"""Assessing: from images and evidence to lesions and a diagnosis."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from bonetumor.domain.assessment import Assessment, Diagnosis, Modality
+from bonetumor.domain.case import Evidence
+from bonetumor.domain.errors import CorruptPixelData, UnsupportedImage
+from bonetumor.domain.image import ClinicalImage
+from bonetumor.domain.labs import LabPanel
+from bonetumor.domain.lesion import Detection, name_lesions
+from bonetumor.domain.pathology import Pathology, SlideTiles
+from bonetumor.domain.study import Study
+from bonetumor.service.ports import Clock, FusionInput, Model, SlideReader, StudyReader
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Looked:
+    """What looking at all images gave. `best` is the image of the most certain detection."""
+
+    detections: tuple[Detection, ...]
+    best: ClinicalImage | None
+    images: int
+    out_of_distribution: bool
+
+
+def assess(
+    study: Study,
+    evidence: Evidence,
+    *,
+    reader: StudyReader,
+    slides: SlideReader,
+    model: Model,
+    clock: Clock,
+) -> Assessment:
+    """One assessment of a study. The same input gives the same result, identities included.
+
+    Raises:
+        UnsupportedImage: the study holds no image that can be assessed.
+        CorruptPixelData: an image cannot be decoded.
+        ModelFault: the model's answer cannot be trusted.
+    """
+    looked = _look(reader.images(study), model)
+    if looked.images == 0:
+        raise UnsupportedImage(
+            f"study: expected at least one radiograph, CT or MR image, got none in "
+            f"{len(study.instances)} instances"
+        )
+    tiles, notes = _read_slides(evidence.pathology, slides)
+    diagnosis = diagnose(
+        looked.detections,
+        looked.best,
+        tiles,
+        evidence.labs,
+        model,
+        out_of_distribution=looked.out_of_distribution,
+    )
+    run_key = _run_key(study, evidence, model)
+    return Assessment(
+        run_key=run_key,
+        lesions=name_lesions(run_key, looked.detections),
+        diagnosis=diagnosis,
+        algorithm=model.algorithm,
+        completeness=study.completeness,
+        missing=tuple(m for m in Modality if m not in diagnosis.used),
+        images_assessed=looked.images,
+        assessed_at=clock(),
+        notes=notes,
+    )
+
+
+def diagnose(
+    detections: tuple[Detection, ...],
+    best: ClinicalImage | None,
+    tiles: tuple[SlideTiles, ...] | None,
+    labs: LabPanel | None,
+    model: Model,
+    *,
+    out_of_distribution: bool,
+) -> Diagnosis:
+    """The diagnosis of the most certain lesion; without lesion and slides there is none.
+
+    Blood alone never makes a diagnosis: it says nothing of a tumour that nobody has seen.
+    """
+    if best is None and not tiles:
+        return Diagnosis(
+            probabilities=None,
+            prediction_set=(),
+            abstained=True,
+            out_of_distribution=out_of_distribution,
+            used=(),
+            reason="no tumour localised and no pathology: nothing to classify",
+        )
+    top = max(detections, key=lambda d: d.score) if detections else None
+    return model.fusion.diagnose(
+        FusionInput(
+            image=best,
+            box=top.box if top else None,
+            slides=tiles or None,
+            labs=labs,
+            out_of_distribution=out_of_distribution,
+        )
+    )
+
+
+def _look(images: Iterable[ClinicalImage], model: Model) -> _Looked:
+    detections: list[Detection] = []
+    best, best_score, count, strange = None, -1.0, 0, 0
+    for image in images:
+        findings = model.detector.detect(image)
+        count += 1
+        strange += findings.out_of_distribution
+        detections.extend(findings.detections)
+        top = max((d.score for d in findings.detections), default=-1.0)
+        if top > best_score:
+            best, best_score = image, top
+    return _Looked(
+        detections=tuple(detections),
+        best=best if detections else None,
+        images=count,
+        out_of_distribution=count > 0 and strange == count,
+    )
+
+
+def _read_slides(
+    pathology: Pathology | None, slides: SlideReader
+) -> tuple[tuple[SlideTiles, ...] | None, tuple[str, ...]]:
+    """Tiles of every slide that can be read, and a note for each that cannot."""
+    if pathology is None:
+        return None, ()
+    tiles, notes = [], list(pathology.not_understood)
+    for slide in pathology.slides:
+        try:
+            tiles.append(slides.tiles(slide))
+        except (UnsupportedImage, CorruptPixelData) as error:
+            notes.append(f"slide not used: {error}")
+    return tuple(tiles) or None, tuple(notes)
+
+
+def _run_key(study: Study, evidence: Evidence, model: Model) -> str:
+    """SHA-256 over the instances, the evidence used and the model: one key, one result."""
+    parts = [
+        study.digest,
+        model.algorithm.version,
+        model.algorithm.bundle_sha256,
+        str(evidence.patient),
+    ]
+    labs = evidence.labs.results if evidence.labs else ()
+    parts += [f"{lab.source}={lab.value}{lab.unit}" for lab in labs]
+    slides = evidence.pathology.slides if evidence.pathology else ()
+    parts += [f"{slide.source}={hashlib.sha256(slide.data).hexdigest()}" for slide in slides]
+    return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()

@@ -1,0 +1,47 @@
+"""Receiving: an instance is safe before the sender hears Success."""
+
+from bonetumor.domain.errors import StorageUnavailable
+from bonetumor.domain.study import Instance
+from bonetumor.service.ports import Announced, Arrival, Clock, Inbox, Incoming, InstanceLedger
+
+
+class Intake:
+    """Takes instances from the listener into the inbox and the ledger."""
+
+    def __init__(self, *, inbox: Inbox, ledger: InstanceLedger, clock: Clock) -> None:
+        self._inbox = inbox
+        self._ledger = ledger
+        self._clock = clock
+
+    def open(self, announced: Announced) -> Incoming:
+        """A place for an object that is about to be sent."""
+        return self._inbox.open(announced)
+
+    def keep(self, incoming: Incoming) -> Arrival:
+        """Checks, makes durable and records the object; only then may Success be answered.
+
+        Raises:
+            InvalidInput: the data set cannot be read or is not what was announced.
+            StorageUnavailable: the spool or the ledger cannot be written now.
+        """
+        try:
+            keys, size, sha256 = incoming.seal()
+            arrival = self._ledger.known(keys, sha256)
+            if arrival is Arrival.NEW:
+                incoming.publish(keys)
+        except OSError as error:
+            raise StorageUnavailable(f"spool: expected to write, got {error.strerror}") from error
+        finally:
+            incoming.discard()
+        if arrival is Arrival.REPEATED:
+            return arrival
+        return self._ledger.record_instance(
+            Instance(
+                keys=keys,
+                transfer_syntax_uid=incoming.announced.transfer_syntax_uid,
+                size=size,
+                sha256=sha256,
+                received_at=self._clock(),
+                calling_ae_title=incoming.announced.calling_ae_title,
+            )
+        )

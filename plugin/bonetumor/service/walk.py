@@ -1,0 +1,78 @@
+"""One step of a study's walk: claim it, do it, record what came of it.
+
+The broker only rings the doorbell. A step that nobody may do now is not done; a step done twice
+changes nothing the second time.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+from bonetumor.domain.assessment import Assessment
+from bonetumor.domain.case import Evidence
+from bonetumor.domain.errors import (
+    BoneTumorError,
+    InvalidInput,
+    Misconfigured,
+    ModelFault,
+    PatientNotMatched,
+    Rejected,
+    Unavailable,
+)
+from bonetumor.domain.progress import NEXT_STEP, STATE_AFTER, Claim, Step, StudyState
+from bonetumor.domain.uid import UID
+from bonetumor.service.ports import Clock, StepLedger
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a step made, in words, and the document to keep, if it made one."""
+
+    detail: str
+    saved: Evidence | Assessment | None = None
+    state: StudyState | None = None
+
+
+Work = Callable[[Claim], Outcome]
+
+
+class Walk:
+    """Does steps for studies."""
+
+    def __init__(
+        self,
+        *,
+        ledger: StepLedger,
+        clock: Clock,
+        work: Mapping[Step, Work],
+        owner: str,
+        retry_after: Callable[[Claim], timedelta],
+    ) -> None:
+        self._ledger = ledger
+        self._clock = clock
+        self._work = work
+        self._owner = owner
+        self._retry_after = retry_after
+
+    def take(self, study_instance_uid: UID, step: Step) -> Step | None:
+        """Does the step if it is due; answers the step that is due after it, if any."""
+        claim = self._ledger.claim(study_instance_uid, step, self._owner)
+        if claim is None:
+            return None
+        try:
+            outcome = self._work[step](claim)
+        except Unavailable as error:
+            self._ledger.put_off(claim, _say(error), self._clock() + self._retry_after(claim))
+        except PatientNotMatched as error:
+            self._ledger.stop(claim, StudyState.HELD, _say(error))
+        except (InvalidInput, Rejected, ModelFault, Misconfigured) as error:
+            self._ledger.stop(claim, StudyState.FAILED, _say(error))
+        else:
+            state = outcome.state or STATE_AFTER[step]
+            self._ledger.finish(claim, state, outcome.saved, outcome.detail)
+            return NEXT_STEP.get(state)
+        return None
+
+
+def _say(error: BoneTumorError) -> str:
+    return f"{error.code}: {error}"

@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Installs the real parts that the tests talk to, from Debian and npm. Starts nothing.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+packages=(orthanc dcmtk dicom3tools pixelmed-apps redis-server rabbitmq-server postgresql nodejs strace)
+missing=()
+for package in "${packages[@]}"; do
+  # An image may bring its own node; any other missing package is installed.
+  if [ "$package" = nodejs ] && command -v node >/dev/null; then continue; fi
+  dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
+done
+if [ ${#missing[@]} -gt 0 ]; then
+  echo "Installing for the tests: ${missing[*]}"
+  run=()
+  if [ "$(id -u)" != 0 ]; then
+    command -v sudo >/dev/null || { echo "These packages are missing and this user may not install them: ${missing[*]}" >&2; exit 1; }
+    run=(sudo)
+  fi
+  # The tests start their own servers on loopback; the packages must not start theirs.
+  policy=/usr/sbin/policy-rc.d
+  made_policy=no
+  if [ ! -e $policy ]; then
+    printf '#!/bin/sh\nexit 101\n' | "${run[@]}" tee $policy >/dev/null
+    "${run[@]}" chmod +x $policy
+    made_policy=yes
+  fi
+  "${run[@]}" apt-get update -qq
+  "${run[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+  if [ $made_policy = yes ]; then "${run[@]}" rm -f $policy; fi
+fi
+npm ci --silent --no-audit --no-fund --ignore-scripts

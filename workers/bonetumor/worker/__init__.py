@@ -1,0 +1,1 @@
+"""What runs: settings, wiring, tasks, processes and the command line."""

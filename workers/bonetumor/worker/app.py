@@ -1,0 +1,74 @@
+"""The Celery application: queues, broker settings, and nothing that could lose work silently.
+
+Messages carry a study UID, as JSON. The embedded broker is a folder; RabbitMQ gets quorum queues
+with a delivery limit and a dead-letter exchange; Redis a visibility timeout above the lease.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from celery import Celery
+from kombu import Exchange, Queue
+
+from bonetumor.domain.progress import Step
+from bonetumor.worker.settings import Settings
+
+IO, GPU = "io", "gpu"
+QUEUE_OF = {step: GPU if step is Step.ASSESS else IO for step in Step}
+_DEAD_LETTERS = "bonetumor.dead"
+_DELIVERY_LIMIT = 3
+
+
+def build_app(settings: Settings) -> Celery:
+    """The application for the configured broker."""
+    app = Celery("bonetumor", broker=settings.queue.url or "filesystem://localhost")
+    app.conf.update(
+        task_serializer="json",
+        accept_content=["json"],
+        task_ignore_result=True,
+        task_acks_late=True,
+        task_reject_on_worker_lost=True,
+        worker_prefetch_multiplier=1,
+        worker_enable_remote_control=False,
+        worker_hijack_root_logger=False,
+        worker_send_task_events=False,
+        broker_connection_retry_on_startup=True,
+        task_create_missing_queues=False,
+        task_default_queue=IO,
+        task_queues=[_queue(name, settings) for name in (IO, GPU)],
+        broker_transport_options=_transport_options(settings),
+    )
+    return app
+
+
+def _queue(name: str, settings: Settings) -> Queue:
+    arguments: dict[str, Any] = {}
+    if settings.queue.url.startswith("amqp"):
+        arguments = {
+            "x-queue-type": "quorum",
+            "x-delivery-limit": _DELIVERY_LIMIT,
+            "x-dead-letter-exchange": _DEAD_LETTERS,
+        }
+    exchange = Exchange(f"bonetumor.{name}", type="direct")
+    return Queue(name, exchange, routing_key=name, queue_arguments=arguments)
+
+
+def _transport_options(settings: Settings) -> dict[str, Any]:
+    url = settings.queue.url
+    if url.startswith("amqp"):
+        return {"confirm_publish": True}
+    if url.startswith("redis"):
+        return {"visibility_timeout": int(settings.queue.lease_s * 2)}
+    return _folders(settings.folder / "queues")
+
+
+def _folders(folder: Path) -> dict[str, Any]:
+    for name in ("messages", "control"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    messages = str(folder / "messages")
+    return {
+        "data_folder_in": messages,
+        "data_folder_out": messages,
+        "control_folder": str(folder / "control"),
+        "polling_interval": 0.1,
+    }

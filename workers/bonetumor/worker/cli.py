@@ -1,0 +1,161 @@
+"""The `bonetumor` command line."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from bonetumor.domain.errors import BoneTumorError
+from bonetumor.worker.log import start_logging
+from bonetumor.worker.settings import Settings, read_settings
+
+app = typer.Typer(
+    help="Finds and assesses bone tumours on studies that a PACS sends, and returns a DICOM "
+    "structured report to the PACS and a FHIR DiagnosticReport to the EHR. "
+    "Not for primary diagnosis.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+_out = Console()
+
+SettingsFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--settings", help="TOML file with the settings; else BONETUMOR_SETTINGS, else defaults"
+    ),
+]
+Supervised = Annotated[bool, typer.Option("--supervised", hidden=True)]
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the results")] = Path("out"),
+    study: Annotated[Path | None, typer.Option(help="Folder with your own DICOM files")] = None,
+    fhir: Annotated[Path | None, typer.Option(help="FHIR Bundle with your own patient")] = None,
+    patient: Annotated[int, typer.Option(help="Which synthetic patient to send")] = 3,
+) -> None:
+    """Shows the whole journey on this machine: no PACS, no EHR and no settings needed."""
+    from bonetumor.worker.demo import DemoPlan, run_demo
+
+    run_demo(DemoPlan(out=out, study=study, fhir=fhir, patient=patient), _out)
+
+
+@app.command()
+def serve(settings: SettingsFile = None) -> None:
+    """Runs everything in one process tree: listener, workers, and whatever restarts them."""
+    from bonetumor.worker import processes
+
+    processes.serve(_start(settings, "serve"))
+
+
+@app.command()
+def listen(settings: SettingsFile = None, supervised: Supervised = False) -> None:
+    """Runs the DICOM listener alone. The PACS sends studies here."""
+    from bonetumor.worker import processes
+
+    if supervised:
+        processes.die_with_parent()
+    processes.listen(_start(settings, "listen"))
+
+
+@app.command()
+def worker(
+    queues: Annotated[str, typer.Option(help="io, gpu, or both as io,gpu")] = "io,gpu",
+    settings: SettingsFile = None,
+    supervised: Supervised = False,
+) -> None:
+    """Runs one worker. `io` talks to PACS and EHR, `gpu` runs the networks."""
+    from bonetumor.worker import processes
+
+    wanted = [q.strip() for q in queues.split(",")]
+    if not set(wanted) <= {"io", "gpu"}:
+        raise typer.BadParameter(f"expected io, gpu or io,gpu, got {queues}")
+    if supervised:
+        processes.die_with_parent()
+    processes.work(_start(settings, f"worker {queues}"), wanted)
+
+
+@app.command()
+def status(
+    study: Annotated[
+        str | None, typer.Argument(help="A Study Instance UID, for its whole story")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="For programs")] = False,
+    settings: SettingsFile = None,
+) -> None:
+    """Shows where every study is, what is wrong with it, and what happens next."""
+    from bonetumor.worker import inspection
+
+    inspection.show_status(_start(settings, "status"), study, _out, as_json=json)
+
+
+@app.command()
+def retry(
+    study: Annotated[str, typer.Argument(help="Study Instance UID of a held or failed study")],
+    settings: SettingsFile = None,
+) -> None:
+    """Lets a held or failed study run again from where it stopped."""
+    from bonetumor.worker import inspection
+
+    inspection.retry_study(_start(settings, "retry"), study, _out)
+
+
+@app.command()
+def doctor(settings: SettingsFile = None) -> None:
+    """Checks settings, disk, ledger, broker, weights, archive and EHR, and says what is wrong."""
+    from bonetumor.worker import doctor as checks
+
+    if not checks.examine(_start(settings, "doctor"), _out):
+        raise typer.Exit(1)
+
+
+@app.command()
+def assess(
+    files: Annotated[list[Path], typer.Argument(help="DICOM, PNG or JPEG files")],
+    json: Annotated[bool, typer.Option("--json", help="A JSON list, one entry per file")] = False,
+    settings: SettingsFile = None,
+) -> None:
+    """Assesses loose files without PACS or EHR, for research."""
+    from bonetumor.worker import loose
+
+    if not loose.assess_files(_start(settings, "assess"), files, _out, as_json=json):
+        raise typer.Exit(1)
+
+
+train = typer.Typer(help="Trains weights.", no_args_is_help=True)
+app.add_typer(train, name="train")
+
+
+@train.command("bundle")
+def train_bundle(
+    out: Annotated[Path, typer.Argument(help="Folder for the bundle")],
+    work: Annotated[Path, typer.Option(help="Folder for cohort and checkpoints")] = Path(
+        "build/train"
+    ),
+    scale: Annotated[
+        float, typer.Option(help="1 is the shipped bundle; less is quicker and worse")
+    ] = 1.0,
+) -> None:
+    """Draws the synthetic cohort, trains detector and fusion on it, writes a bundle."""
+    from bonetumor.worker.training import make_bundle
+
+    make_bundle(out, work, scale, _out.print)
+
+
+def main() -> None:
+    """Entry point: our own errors become one plain line and exit code 2."""
+    try:
+        app()
+    except BoneTumorError as error:
+        Console(stderr=True).print(
+            f"{error.code}: {error}", style="red", markup=False, soft_wrap=True
+        )
+        sys.exit(2)
+
+
+def _start(file: Path | None, process: str) -> Settings:
+    settings = read_settings(file)
+    start_logging(settings.log_format, process)
+    return settings

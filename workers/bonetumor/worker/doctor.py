@@ -1,0 +1,105 @@
+"""`doctor`: looks at everything a site depends on, and says in plain words what is wrong."""
+
+import shutil
+import socket
+from collections.abc import Callable
+
+from kombu.exceptions import OperationalError
+from rich.console import Console
+
+from bonetumor.domain.errors import BoneTumorError, StorageUnavailable, Unavailable
+from bonetumor.worker import thinking, wiring
+from bonetumor.worker.app import build_app
+from bonetumor.worker.settings import Settings
+
+Check = Callable[[Settings], str]
+
+
+def examine(settings: Settings, out: Console) -> bool:
+    """Runs every check, also after one that fails; whether all are well."""
+    well = True
+    for name, check in CHECKS.items():
+        try:
+            said, mark = check(settings), "[green]ok  [/green]"
+        except BoneTumorError as error:
+            said, mark, well = f"{error.code}: {error}", "[red]FAIL[/red]", False
+        out.print(f"{mark} {name:<9} ", end="")
+        out.print(said, markup=False, highlight=False, soft_wrap=True)
+    out.print("Everything is well." if well else "Something is wrong: see the lines marked FAIL.")
+    return well
+
+
+def _disk(settings: Settings) -> str:
+    wiring.build_spool(settings)
+    free = shutil.disk_usage(settings.folder).free
+    if free < settings.min_free_bytes:
+        raise StorageUnavailable(
+            f"disk: expected at least {settings.min_free_bytes} free bytes in "
+            f"{settings.folder}, got {free}"
+        )
+    return f"{free / 1024**3:.1f} GiB free in {settings.folder}"
+
+
+def _ledger(settings: Settings) -> str:
+    rows = wiring.build_ledger(settings).progress()
+    stopped = sum(row.problem is not None for row in rows)
+    return f"{len(rows)} studies, {stopped} with a problem (see `bonetumor status`)"
+
+
+def _listener(settings: Settings) -> str:
+    chosen = settings.listener
+    with socket.socket() as probe:
+        probe.settimeout(2)
+        taken = probe.connect_ex((chosen.host.replace("0.0.0.0", "127.0.0.1"), chosen.port)) == 0  # noqa: S104
+    state = "something answers there, hopefully we" if taken else "nothing answers there yet"
+    return f"{chosen.ae_title} at {chosen.host}:{chosen.port}; {state}"
+
+
+def _broker(settings: Settings) -> str:
+    if not settings.queue.url:
+        return "embedded, in a folder: no server needed"
+    try:
+        with build_app(settings).connection_for_write() as connection:
+            connection.ensure_connection(max_retries=1, timeout=5)
+            return f"answers at {connection.as_uri()}"
+    except (OperationalError, OSError) as error:
+        raise Unavailable(f"broker: expected a connection, got {type(error).__name__}") from error
+
+
+def _weights(settings: Settings) -> str:
+    manifest = thinking.build_bundle(settings).manifest
+    thinking.build_model(settings)
+    return (
+        f"{manifest.name} {manifest.version}, trained on {manifest.training_data}; "
+        f"mode {settings.mode}"
+    )
+
+
+def _archive(settings: Settings) -> str:
+    archive = wiring.build_dicom_archive(settings)
+    if archive is None or settings.archive is None:
+        return "none configured: structured reports go nowhere"
+    archive.echo()
+    chosen = settings.archive
+    return f"{chosen.ae_title} at {chosen.host}:{chosen.port} answers C-ECHO"
+
+
+def _ehr(settings: Settings) -> str:
+    client = wiring.build_fhir_client(settings)
+    if client is None or settings.ehr is None:
+        return "none configured: no blood, no pathology, no DiagnosticReport"
+    version = str(client.metadata().get("fhirVersion", "unknown"))
+    if not version.startswith("4.0"):
+        raise Unavailable(f"FHIR server: expected version 4.0, got {version}")
+    return f"{settings.ehr.base_url} speaks FHIR {version}"
+
+
+CHECKS: dict[str, Check] = {
+    "disk": _disk,
+    "ledger": _ledger,
+    "listener": _listener,
+    "broker": _broker,
+    "weights": _weights,
+    "archive": _archive,
+    "ehr": _ehr,
+}

@@ -1,0 +1,77 @@
+"""`status` and `retry`: where every study is, and letting a stopped one run again."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
+
+from rich.console import Console
+from rich.table import Table
+
+from bonetumor.domain.errors import InvalidInput
+from bonetumor.domain.progress import NEXT_STEP, StudyEvent, StudyProgress, StudyState
+from bonetumor.domain.uid import parse_uid
+from bonetumor.worker import wiring
+from bonetumor.worker.settings import Settings
+
+_COLOURS = {StudyState.DONE: "green", StudyState.FAILED: "red", StudyState.HELD: "yellow"}
+
+
+def show_status(settings: Settings, study: str | None, out: Console, *, as_json: bool) -> None:
+    """All studies, or the story of one."""
+    ledger = wiring.build_ledger(settings)
+    if study is None:
+        rows = ledger.progress()
+        if as_json:
+            out.print_json(json.dumps([asdict(r) for r in rows], default=_plain))
+        else:
+            out.print(_overview(rows) if rows else "No study has been received yet.")
+        return
+    story = ledger.story(parse_uid(study, name="Study Instance UID"))
+    if not story:
+        raise InvalidInput(f"status: expected a study that was received, got {study}")
+    if as_json:
+        out.print_json(json.dumps([asdict(e) for e in story], default=_plain))
+    else:
+        out.print(_story(story))
+
+
+def retry_study(settings: Settings, study: str, out: Console) -> None:
+    """Lets one study run again; raises InvalidInput if it was not stopped."""
+    uid = parse_uid(study, name="Study Instance UID")
+    if not wiring.build_ledger(settings).retry(uid):
+        raise InvalidInput(f"retry: expected a held or failed study, got {study}")
+    out.print(f"{study} runs again.")
+
+
+def _overview(rows: Sequence[StudyProgress]) -> Table:
+    table = Table("Study Instance UID", "state", "next", "images", "since", "problem")
+    for row in rows:
+        following = NEXT_STEP.get(row.state)
+        when = f" at {row.next_attempt_at:%H:%M:%S}" if row.next_attempt_at else ""
+        table.add_row(
+            row.study_instance_uid,
+            str(row.state),
+            f"{following}{when}" if following else "",
+            str(row.instances),
+            f"{row.updated_at:%Y-%m-%d %H:%M:%S}",
+            row.problem or "",
+            style=_COLOURS.get(row.state, ""),
+        )
+    table.columns[0].overflow = "fold"
+    table.columns[5].overflow = "fold"
+    return table
+
+
+def _story(story: Sequence[StudyEvent]) -> Table:
+    table = Table("when (UTC)", "revision", "what", "detail")
+    for event in story:
+        table.add_row(
+            f"{event.at:%Y-%m-%d %H:%M:%S.%f}"[:-3], str(event.revision), event.kind, event.detail
+        )
+    table.columns[3].overflow = "fold"
+    return table
+
+
+def _plain(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)

@@ -1,0 +1,145 @@
+"""`assess`: loose DICOM, PNG or JPEG files, without PACS or EHR."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+from rich.console import Console
+from rich.progress import track
+
+from bonetumor.dicom.presentation import present
+from bonetumor.dicom.reader import read_file
+from bonetumor.domain.assessment import Diagnosis
+from bonetumor.domain.errors import BoneTumorError, CorruptPixelData, InvalidInput, NotDicom
+from bonetumor.domain.image import ClinicalImage, ImageReference
+from bonetumor.domain.lesion import Detection
+from bonetumor.domain.uid import UID
+from bonetumor.service.assess import diagnose
+from bonetumor.service.ports import Model
+from bonetumor.worker.settings import Settings
+from bonetumor.worker.thinking import build_model
+
+_SECONDARY_CAPTURE = UID("1.2.840.10008.5.1.4.1.1.7")
+_NO_UID = UID("0")
+_MAX_PIXELS = 512 * 1024 * 1024
+
+
+def assess_files(settings: Settings, files: Sequence[Path], out: Console, *, as_json: bool) -> bool:
+    """Assesses each file and prints what was found; whether every file could be assessed."""
+    model = build_model(settings)
+    progress = track(files, "Assessing", console=Console(stderr=True), disable=len(files) < 2)
+    rows = [assess_file(path, model) for path in progress]
+    if as_json:
+        print(json.dumps(rows, indent=2, allow_nan=False))  # noqa: T201 - plain JSON for programs
+    else:
+        for row in rows:
+            out.print(_say(row), markup=False, highlight=False, soft_wrap=True)
+    return not any("error" in row for row in rows)
+
+
+def assess_file(path: Path, model: Model) -> dict[str, Any]:
+    """One entry of the list: file, lesions and diagnosis, or the error."""
+    try:
+        detections: list[Detection] = []
+        best, best_score, images, strange = None, -1.0, 0, 0
+        for image in read_images(path):
+            findings = model.detector.detect(image)
+            images += 1
+            strange += findings.out_of_distribution
+            detections.extend(findings.detections)
+            top = max((d.score for d in findings.detections), default=-1.0)
+            if top > best_score:
+                best, best_score = image, top
+        diagnosis = diagnose(
+            tuple(detections), best, None, None, model, out_of_distribution=strange == images
+        )
+    except BoneTumorError as error:
+        return {"file": str(path), "error": {"code": error.code, "message": str(error)}}
+    return {
+        "file": str(path),
+        "lesions": [_lesion(d) for d in sorted(detections, key=lambda d: -d.score)],
+        "diagnosis": _diagnosis(diagnosis),
+        "model": {
+            "version": model.algorithm.bundle_version,
+            "sha256": model.algorithm.bundle_sha256,
+            "training_data": model.algorithm.training_data,
+        },
+    }
+
+
+def read_images(path: Path) -> Iterator[ClinicalImage]:
+    """The images of a DICOM, PNG or JPEG file.
+
+    Raises:
+        InvalidInput: the file is absent, or nothing that we read.
+    """
+    if not path.is_file():
+        raise InvalidInput("file: expected a readable file, got none")
+    try:
+        yield from present(read_file(path))
+        return
+    except NotDicom:
+        pass  # then it may be a picture
+    try:
+        with Image.open(path) as picture:
+            if picture.width * picture.height > _MAX_PIXELS:
+                raise InvalidInput(f"picture: expected at most {_MAX_PIXELS} pixels, got more")
+            yield _picture(np.asarray(picture.convert("L"), np.uint8))
+    except UnidentifiedImageError as error:
+        raise InvalidInput("file: expected DICOM, PNG or JPEG, got something else") from error
+    except OSError as error:
+        raise CorruptPixelData(
+            f"picture: expected a whole one, got {type(error).__name__}"
+        ) from error
+
+
+def _picture(pixels: "np.ndarray[Any, np.dtype[np.uint8]]") -> ClinicalImage:
+    rows, columns = pixels.shape
+    reference = ImageReference(
+        sop_instance_uid=_NO_UID,
+        sop_class_uid=_SECONDARY_CAPTURE,
+        series_instance_uid=_NO_UID,
+        frame_number=None,
+        rows=rows,
+        columns=columns,
+    )
+    return ClinicalImage(reference=reference, pixels=pixels)
+
+
+def _lesion(detection: Detection) -> dict[str, Any]:
+    lesion: dict[str, Any] = {"box": list(detection.box.as_tuple()), "score": detection.score}
+    if detection.image.frame_number is not None:
+        lesion["frame"] = detection.image.frame_number
+    return lesion
+
+
+def _diagnosis(diagnosis: Diagnosis) -> dict[str, Any]:
+    probabilities = diagnosis.probabilities
+    return {
+        "probabilities": {str(c): p for c, p in probabilities.items()} if probabilities else None,
+        "prediction_set": [str(c) for c in diagnosis.prediction_set],
+        "abstained": diagnosis.abstained,
+        "out_of_distribution": diagnosis.out_of_distribution,
+        "used": [str(m) for m in diagnosis.used],
+        "reason": diagnosis.reason,
+    }
+
+
+def _say(row: dict[str, Any]) -> str:
+    if "error" in row:
+        return f"{row['file']}: {row['error']['code']}: {row['error']['message']}"
+    trained_on = row["model"]["training_data"]
+    lines = [f"{row['file']}: {len(row['lesions'])} lesion(s); trained on {trained_on}"]
+    for lesion in row["lesions"]:
+        x0, y0, x1, y1 = lesion["box"]
+        lines.append(f"  box {x0:.1f}, {y0:.1f}, {x1:.1f}, {y1:.1f}  score {lesion['score']:.2f}")
+    diagnosis = row["diagnosis"]
+    if diagnosis["probabilities"]:
+        said = ", ".join(f"P({c}) {p:.0%}" for c, p in diagnosis["probabilities"].items())
+        lines.append(f"  {said}")
+    if diagnosis["abstained"]:
+        lines.append(f"  abstains: {diagnosis['reason']}")
+    return "\n".join(lines)

@@ -1,0 +1,211 @@
+"""The processes: listener, worker, and `serve`, which keeps both alive."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from types import FrameType
+
+import structlog
+from filelock import FileLock, Timeout
+
+from bonetumor.domain.errors import Misconfigured, StorageUnavailable
+from bonetumor.domain.progress import Step
+from bonetumor.domain.uid import UID
+from bonetumor.service.complete import close_complete_studies
+from bonetumor.service.ports import CompletenessProof, Leases, Ledger
+from bonetumor.service.walk import Walk, Work
+from bonetumor.worker import wiring
+from bonetumor.worker.app import GPU, IO, QUEUE_OF, build_app
+from bonetumor.worker.settings import Settings
+from bonetumor.worker.steps import GpuSteps, IoSteps
+from bonetumor.worker.tasks import Doorbell, add_tasks
+
+_log = structlog.get_logger(__name__)
+_RING_AGAIN_S = 15.0
+_STOP_S = 10.0
+
+
+def listen(settings: Settings) -> None:
+    """Receives studies, closes those that are complete, and rings for every step that waits."""
+    ledger = wiring.build_ledger(settings)
+    listener = wiring.build_listener(settings, ledger)
+    listener.start()
+    _log.info("listening", host=settings.listener.host, port=listener.port)
+    sweep = Sweep(
+        ledger, wiring.build_completeness(settings, ledger), Doorbell(build_app(settings))
+    )
+    stopping = _stop_on_signal()
+    while not stopping.wait(settings.queue.sweep_s):
+        try:
+            sweep.once()
+        except StorageUnavailable as error:
+            _log.error("sweep failed", error=error.code, reason=str(error))
+    listener.stop()
+
+
+class Sweep:
+    """Closes complete studies and rings for due steps, again if nobody seems to have heard."""
+
+    def __init__(self, ledger: Ledger, proof: CompletenessProof, bell: Doorbell) -> None:
+        self._ledger = ledger
+        self._proof = proof
+        self._bell = bell
+        self._rung: dict[tuple[UID, Step], float] = {}
+
+    def once(self) -> None:
+        """One round."""
+        close_complete_studies(self._proof, self._ledger)
+        now = time.monotonic()
+        due = set(self._ledger.due())
+        self._rung = {
+            k: at for k, at in self._rung.items() if k in due and now - at < _RING_AGAIN_S
+        }
+        for study, step in due - self._rung.keys():
+            self._bell.ring(study, step)
+            self._rung[study, step] = now
+
+
+def work(settings: Settings, queues: Sequence[str]) -> None:
+    """Works on the queues until told to stop."""
+    ledger = wiring.build_ledger(settings)
+    steps: dict[Step, Work] = {}
+    if IO in queues:
+        client = wiring.build_fhir_client(settings)
+        steps |= IoSteps(
+            ledger=ledger,
+            studies=wiring.build_studies(settings),
+            record=wiring.build_record(settings, client),
+            archive=wiring.build_archive(settings),
+            reports=wiring.build_report_server(settings, client),
+        ).work()
+    if GPU in queues:
+        steps |= _gpu_steps(settings, ledger)
+    app = build_app(settings)
+    walk = Walk(
+        ledger=ledger,
+        clock=wiring.now,
+        work=steps,
+        owner=wiring.owner(),
+        retry_after=lambda claim: wiring.backoff(settings, claim),
+    )
+    add_tasks(app, walk, Doorbell(app), [s for s in Step if QUEUE_OF[s] in queues])
+    worker = app.Worker(
+        queues=list(queues),
+        pool="solo",
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+        quiet=True,
+        loglevel="WARNING",
+        hostname=f"{'-'.join(queues)}-{os.getpid()}@{wiring.host_name()}",
+    )
+    _log.info("working", queues=",".join(queues))
+    worker.start()
+
+
+def _gpu_steps(settings: Settings, ledger: Ledger) -> dict[Step, Work]:
+    from bonetumor.worker import thinking
+
+    return dict(
+        GpuSteps(
+            ledger=ledger,
+            studies=wiring.build_studies(settings),
+            slides=thinking.build_slides(),
+            model=thinking.build_model(settings),
+            clock=wiring.now,
+        ).work()
+    )
+
+
+def serve(settings: Settings) -> None:
+    """One process tree with everything. Children that die are started again, and missed."""
+    ledger = wiring.build_ledger(settings)
+    lock = FileLock(settings.folder / "serve.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise Misconfigured(
+            f"folder: expected to be the only `serve` over {settings.folder}, "
+            "got another one running"
+        ) from error
+    ledger.free(f"{wiring.host_name()}:")
+    children = [
+        Child(("listen",)),
+        Child(("worker", "--queues", IO)),
+        Child(("worker", "--queues", GPU)),
+    ]
+    stopping = _stop_on_signal()
+    try:
+        while not stopping.is_set():
+            for child in children:
+                child.keep_alive(ledger)
+            stopping.wait(0.2)
+    finally:
+        for child in children:
+            child.stop()
+        lock.release()
+
+
+@dataclass(slots=True)
+class Child:
+    """A process that is started again when it dies, more slowly each time it dies young."""
+
+    arguments: tuple[str, ...]
+    process: subprocess.Popen[bytes] | None = None
+    started_at: float = 0.0
+    wait_s: float = field(default=0.0)
+
+    def keep_alive(self, leases: Leases) -> None:
+        """Starts the process if it does not run, and takes back what a dead one had claimed."""
+        if self.process is not None and self.process.poll() is None:
+            return
+        if self.process is not None:
+            leases.free(f"{wiring.host_name()}:{self.process.pid}")
+            young = time.monotonic() - self.started_at < 60
+            self.wait_s = min(30.0, max(0.5, self.wait_s * 2)) if young else 0.0
+            _log.error("process died", command=self.arguments[0], code=self.process.returncode)
+            self.process, self.started_at = None, time.monotonic() + self.wait_s
+        if time.monotonic() >= self.started_at:
+            self.started_at = time.monotonic()
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "bonetumor.worker", *self.arguments, "--supervised"]
+            )
+
+    def stop(self) -> None:
+        """Asks the process to end; ends it if it does not."""
+        if self.process is None or self.process.poll() is not None:
+            return
+        self.process.terminate()
+        try:
+            self.process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def die_with_parent() -> None:
+    """Ends this process when the one that started it is gone, however it went."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.2)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent watch", daemon=True).start()
+
+
+def _stop_on_signal() -> threading.Event:
+    stopping = threading.Event()
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        stopping.set()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    return stopping

@@ -1,0 +1,170 @@
+"""All settings, read once at start from a TOML file and the environment.
+
+The file is named by `--settings` or `BONETUMOR_SETTINGS`. An environment variable
+`BONETUMOR_<GROUP>__<FIELD>` overrides the file. Secrets belong in the environment or in files.
+"""
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from bonetumor.domain.errors import Misconfigured
+
+SETTINGS_VARIABLE = "BONETUMOR_SETTINGS"
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ListenerSettings(_Group):
+    """The DICOM listener that the PACS sends to."""
+
+    host: str = Field("127.0.0.1", description="Address to bind; 0.0.0.0 for all")
+    port: int = Field(11112, ge=0, le=65535, description="TCP port; 0 takes any free one")
+    ae_title: str = Field("BONETUMOR", min_length=1, max_length=16, description="Our AE title")
+    calling_ae_titles: frozenset[str] = Field(
+        frozenset(), description="AE titles that may send; empty allows all"
+    )
+    quiet_s: float = Field(
+        10.0, gt=0, description="A study is complete after so long without an image"
+    )
+    max_pdu_bytes: int = Field(131072, ge=4096, le=1048576, description="Largest PDU that is taken")
+    max_object_bytes: int = Field(4 * 1024**3, gt=0, description="Largest object that is taken")
+    associate_deadline_s: float = Field(10.0, gt=0, description="Time for the association request")
+    pdu_deadline_s: float = Field(30.0, gt=0, description="Time for one whole PDU")
+    idle_deadline_s: float = Field(60.0, gt=0, description="Time between two PDUs")
+    associations: int = Field(100, gt=0, description="Connections served at once")
+    associations_per_peer: int = Field(
+        20, gt=0, description="Connections served at once per address"
+    )
+    tls_certificate: Path | None = Field(None, description="PEM file; turns TLS on")
+    tls_key: Path | None = Field(None, description="PEM file of the private key")
+    tls_client_authority: Path | None = Field(
+        None, description="PEM file; senders must show a certificate of this authority"
+    )
+
+
+class ArchiveSettings(_Group):
+    """The PACS that results are sent to."""
+
+    host: str = Field(description="Host name or address")
+    port: int = Field(ge=1, le=65535, description="DICOM port")
+    ae_title: str = Field(min_length=1, max_length=16, description="Its AE title")
+    timeout_s: float = Field(30.0, gt=0, description="Time for each answer")
+
+
+class EhrSettings(_Group):
+    """The FHIR server of the EHR."""
+
+    base_url: str = Field(description="FHIR R4 service base")
+    token: SecretStr | None = Field(None, description="Bearer token, better from the environment")
+    identifier_systems: dict[str, str] = Field(
+        description="Issuer of Patient ID to identifier system; the key '' is for images "
+        "without issuer"
+    )
+    organization: str = Field("bonetumor", description="In whose name reports are written")
+    search_by_post: bool = Field(
+        False, description="Search by POST, so that identifiers stay out of access logs"
+    )
+    timeout_s: float = Field(30.0, gt=0, description="Time for each answer")
+    labs_days_before: float = Field(90.0, ge=0, description="How old a blood result may be")
+    labs_days_after: float = Field(30.0, ge=0, description="How much later it may be")
+
+
+class QueueSettings(_Group):
+    """The broker. It only rings the doorbell: the ledger is the truth."""
+
+    url: str = Field(
+        "", description="amqp:// or redis:// URL; empty for the embedded one, which needs no server"
+    )
+    lease_s: float = Field(
+        900.0, gt=0, description="A worker that is silent for so long is given up"
+    )
+    max_attempts: int = Field(
+        3, gt=0, description="Workers that may die on one step before it fails"
+    )
+    retry_s: float = Field(5.0, gt=0, description="First wait when the other side is unavailable")
+    retry_max_s: float = Field(300.0, gt=0, description="Longest such wait")
+    sweep_s: float = Field(0.5, gt=0, description="How often waiting steps are looked for")
+
+
+class ModelSettings(_Group):
+    """The weights."""
+
+    bundle: Path | None = Field(None, description="Folder of the bundle; empty for the shipped one")
+    device: str = Field(
+        "auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu or cuda"
+    )
+    threads: int = Field(0, ge=0, description="CPU threads; 0 leaves the choice to torch")
+
+
+class Settings(BaseSettings):
+    """Everything that can be configured. Frozen once read."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="BONETUMOR_", env_nested_delimiter="__", frozen=True, extra="forbid"
+    )
+
+    mode: Literal["research", "clinical"] = Field(
+        "research", description="clinical refuses weights that were trained on synthetic data"
+    )
+    folder: Path = Field(Path("var"), description="Where spool, ledger and embedded queues lie")
+    ledger_url: str = Field("", description="Database URL; empty for SQLite in the folder")
+    min_free_bytes: int = Field(
+        256 * 1024**2, ge=0, description="Free disk space that is never used"
+    )
+    log_format: Literal["text", "json"] = Field("text", description="How log lines look")
+    listener: ListenerSettings = ListenerSettings()
+    archive: ArchiveSettings | None = Field(None, description="Where results go; none for nowhere")
+    ehr: EhrSettings | None = Field(None, description="Where evidence comes from and reports go")
+    queue: QueueSettings = QueueSettings()
+    model: ModelSettings = ModelSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as inherited
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as inherited
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment before the TOML file."""
+        named = os.environ.get(SETTINGS_VARIABLE)
+        sources: tuple[PydanticBaseSettingsSource, ...] = (init_settings, env_settings)
+        return (*sources, TomlConfigSettingsSource(settings_cls, Path(named))) if named else sources
+
+    @property
+    def spool(self) -> Path:
+        """Where received objects lie."""
+        return self.folder / "spool"
+
+    @property
+    def database_url(self) -> str:
+        """The ledger's database."""
+        return self.ledger_url or f"sqlite:///{(self.folder / 'ledger.sqlite').absolute()}"
+
+
+def read_settings(file: Path | None = None) -> Settings:
+    """The settings; raises Misconfigured with the name of each wrong field."""
+    if file is not None:
+        os.environ[SETTINGS_VARIABLE] = str(file.absolute())
+    named = os.environ.get(SETTINGS_VARIABLE)
+    if named and not Path(named).is_file():
+        raise Misconfigured(f"settings: expected a readable file, got {named}")
+    try:
+        return Settings()
+    except ValidationError as error:
+        said = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+        raise Misconfigured("settings: " + "; ".join(said)) from error
+    except ValueError as error:
+        raise Misconfigured(f"settings: expected TOML in {named}, got {error}") from error

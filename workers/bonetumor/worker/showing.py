@@ -1,0 +1,137 @@
+"""What the demo leaves behind: pictures with boxes, JSON, and a page for people."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pydicom
+from jinja2 import Environment, PackageLoader
+from PIL import Image, ImageDraw
+
+from bonetumor.dicom.inbox import Spool
+from bonetumor.dicom.reader import SpooledStudies
+from bonetumor.domain.assessment import Assessment
+from bonetumor.domain.case import Evidence
+from bonetumor.domain.errors import BoneTumorError
+from bonetumor.domain.image import ClinicalImage
+from bonetumor.domain.lesion import Lesion
+from bonetumor.domain.progress import StudyEvent, StudyState
+from bonetumor.domain.study import Study, StudyHeader
+
+_COLOUR = (255, 196, 0)
+_MAX_OVERLAYS = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """One study and all that became of it; None where the walk ended before."""
+
+    study: Study
+    header: StudyHeader
+    state: StudyState
+    story: tuple[StudyEvent, ...]
+    evidence: Evidence | None
+    assessment: Assessment | None
+
+
+def write_pages(
+    out: Path,
+    spool: Path,
+    shown: Sequence[Shown],
+    objects: Sequence[Path],
+    posted: list[dict[str, Any]],
+) -> None:
+    """Writes sr.dcm, report.json, detections.json, overlay.png and index.html."""
+    names = _copy_objects(out, objects)
+    bundle = {
+        "resourceType": "Bundle",
+        "type": "collection",
+        "entry": [{"resource": r} for r in posted],
+    }
+    (out / "report.json").write_text(json.dumps(bundle, indent=2) + "\n")
+    (out / "detections.json").write_text(json.dumps(_detections(shown), indent=2) + "\n")
+    reader = SpooledStudies(Spool(spool, max_object_bytes=1, min_free_bytes=0))
+    overlays: list[list[str]] = []
+    for study in shown:
+        overlays.append(_overlays(out, reader, study, sum(len(names) for names in overlays)))
+    template = Environment(
+        loader=PackageLoader("bonetumor.worker", "pages"), autoescape=True
+    ).get_template("demo.html")
+    page = template.render(
+        studies=list(zip(shown, overlays, strict=True)),
+        objects=names,
+        posted=posted,
+        trained_on=next(
+            (s.assessment.algorithm.training_data for s in shown if s.assessment), None
+        ),
+    )
+    (out / "index.html").write_text(page)
+
+
+def _copy_objects(out: Path, objects: Sequence[Path]) -> list[str]:
+    """The archive's objects under names that say what they are: sr.dcm, sr-2.dcm, …"""
+    counts: dict[str, int] = {}
+    names = []
+    for path in objects:
+        modality = str(pydicom.dcmread(path, stop_before_pixels=True).Modality).lower()
+        counts[modality] = counts.get(modality, 0) + 1
+        suffix = "" if counts[modality] == 1 else f"-{counts[modality]}"
+        names.append(f"{modality}{suffix}.dcm")
+        shutil.copyfile(path, out / names[-1])
+    return names
+
+
+def _detections(shown: Sequence[Shown]) -> list[dict[str, Any]]:
+    """The detector's boxes, per lesion."""
+    return [
+        {
+            "study_instance_uid": study.study.study_instance_uid,
+            "sop_instance_uid": lesion.detection.image.sop_instance_uid,
+            "frame": lesion.detection.image.frame_number,
+            "box": list(lesion.detection.box.as_tuple()),
+            "score": lesion.detection.score,
+            "tracking_uid": lesion.tracking_uid,
+        }
+        for study in shown
+        if study.assessment
+        for lesion in study.assessment.lesions
+    ]
+
+
+def _overlays(out: Path, reader: SpooledStudies, shown: Shown, first: int) -> list[str]:
+    """Pictures of the images with boxes; of the first image where there are none."""
+    lesions = shown.assessment.lesions if shown.assessment else ()
+    wanted = [lesion.detection.image for lesion in lesions]
+    names: list[str] = []
+    try:
+        for image in reader.images(shown.study):
+            if wanted and image.reference not in wanted:
+                continue
+            if len(names) >= (_MAX_OVERLAYS if wanted else 1):
+                break
+            number = first + len(names)
+            name = "overlay.png" if number == 0 else f"overlay-{number + 1}.png"
+            _draw(image, [x for x in lesions if x.detection.image == image.reference]).save(
+                out / name
+            )
+            names.append(name)
+    except BoneTumorError:
+        return names  # a picture that cannot be read: the page says so by the study's problem
+    return names
+
+
+def _draw(image: ClinicalImage, lesions: Sequence[Lesion]) -> Image.Image:
+    picture = Image.fromarray(image.pixels).convert("RGB")
+    pen = ImageDraw.Draw(picture)
+    width = max(2, max(picture.size) // 400)
+    for lesion in lesions:
+        box = lesion.detection.box
+        pen.rectangle(box.as_tuple(), outline=_COLOUR, width=width)
+        text = f"{lesion.tracking_identifier} {lesion.detection.score:.0%}"
+        pen.text(
+            (box.x0, box.y1 + width), text, fill=_COLOUR, font_size=max(14, max(picture.size) // 60)
+        )
+    return picture
