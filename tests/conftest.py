@@ -1,0 +1,26 @@
+"""Fixtures that more than one room uses."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from kit.servers import FhirServer, Orthanc
+
+
+@pytest.fixture(scope="session")
+def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
+    with Orthanc(tmp_path_factory.mktemp("orthanc")).up() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def fhir_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FhirServer]:
+    with FhirServer(tmp_path_factory.mktemp("fhir")).up() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path | None:
+    """Real fixtures beside the checkout, where there are any; never needed."""
+    folder = Path(__file__).resolve().parents[2] / "shared" / "data"
+    return folder if folder.is_dir() else None

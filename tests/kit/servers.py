@@ -1,0 +1,199 @@
+"""Real servers on loopback, started by the tests and ended by process id."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+PARTS = Path(__file__).parent.parent / "parts"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def need(program: str, *places: str) -> str:
+    """The path of a real part; its absence fails the test, it never skips it."""
+    found = shutil.which(program, path=os.pathsep.join([os.environ["PATH"], *places]))
+    assert found, f"{program} is missing: `make test` installs it (tests/parts/install.sh)"
+    return found
+
+
+def wait_until(condition: Callable[[], object], seconds: float, what: str) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
+        time.sleep(0.05)
+
+
+def answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@contextmanager
+def running(command: list[str], log: Path, **options) -> Iterator[subprocess.Popen]:
+    with log.open("ab") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=out, **options)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+class Orthanc:
+    """Debian's Orthanc, with its default storage settings."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.http, self.port = free_port(), free_port()
+        self.ae_title = "ORTHANC"
+
+    @contextmanager
+    def up(self) -> Iterator["Orthanc"]:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        settings = {
+            "Name": "TEST", "StorageDirectory": str(self.folder / "db"),
+            "IndexDirectory": str(self.folder / "db"), "Plugins": [],
+            "HttpPort": self.http, "RemoteAccessAllowed": False, "AuthenticationEnabled": False,
+            "DicomAet": self.ae_title, "DicomPort": self.port, "DicomCheckCalledAet": False,
+            "DicomAlwaysAllowStore": True, "DicomAlwaysAllowFind": True, "StableAge": 1,
+            "OverwriteInstances": False,
+        }
+        path = self.folder / "orthanc.json"
+        path.write_text(json.dumps(settings))
+        with running([need("Orthanc", "/usr/sbin"), str(path)], self.folder / "orthanc.log"):
+            wait_until(lambda: answers(self.http) and answers(self.port), 60, "Orthanc")
+            yield self
+
+    def get(self, path: str):
+        return httpx.get(f"http://127.0.0.1:{self.http}{path}", timeout=30).json()
+
+    def structured_reports(self, study_uid: str) -> list[bytes]:
+        found = httpx.post(
+            f"http://127.0.0.1:{self.http}/tools/find",
+            json={"Level": "Instance", "Query": {"StudyInstanceUID": study_uid, "Modality": "SR"}},
+            timeout=30,
+        ).json()
+        return [
+            httpx.get(f"http://127.0.0.1:{self.http}/instances/{i}/file", timeout=30).content
+            for i in found
+        ]
+
+
+class FhirServer:
+    """@medplum/fhir-router, which validates against HL7's R4 definitions."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.base_url = f"http://127.0.0.1:{self.port}/fhir"
+
+    @contextmanager
+    def up(self) -> Iterator["FhirServer"]:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        command = [
+            need("node"), "--experimental-websocket", str(PARTS / "fhir-server.mjs"), str(self.port)
+        ]
+        with running(command, self.folder / "fhir.log"):
+            wait_until(lambda: answers(self.port), 60, "FHIR server")
+            yield self
+
+    def load(self, bundle: dict) -> None:
+        """Creates every resource of a collection, references rewritten to the server's ids."""
+        names: dict[str, str] = {}
+        for entry in bundle["entry"]:
+            resource = json.loads(_renamed(json.dumps(entry["resource"]), names))
+            old = f"{resource['resourceType']}/{resource.pop('id')}"
+            answer = httpx.post(f"{self.base_url}/{resource['resourceType']}", json=resource, timeout=30)
+            assert answer.status_code == 201, answer.text
+            names[old] = f"{resource['resourceType']}/{answer.json()['id']}"
+
+    def search(self, kind: str, **criteria: str) -> list[dict]:
+        page = httpx.get(f"{self.base_url}/{kind}", params=criteria, timeout=30).json()
+        return [e["resource"] for e in page.get("entry") or []]
+
+
+def _renamed(text: str, names: dict[str, str]) -> str:
+    for old, new in names.items():
+        text = text.replace(f'"{old}"', f'"{new}"')
+    return text
+
+
+@contextmanager
+def redis_server(folder: Path) -> Iterator[str]:
+    folder.mkdir(parents=True, exist_ok=True)
+    port = free_port()
+    command = [
+        need("redis-server"), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder),
+        "--appendonly", "yes",
+    ]
+    with running(command, folder / "redis.log"):
+        wait_until(lambda: answers(port), 30, "Redis")
+        yield f"redis://127.0.0.1:{port}/0"
+
+
+@contextmanager
+def rabbitmq_server(folder: Path) -> Iterator[str]:
+    folder.mkdir(parents=True, exist_ok=True)
+    port, distribution, mapper = free_port(), free_port(), free_port()
+    environment = {
+        **os.environ, "HOME": str(folder), "RABBITMQ_NODENAME": f"test{port}@localhost",
+        "RABBITMQ_NODE_PORT": str(port), "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+        "RABBITMQ_DIST_PORT": str(distribution), "ERL_EPMD_PORT": str(mapper),
+        "ERL_EPMD_ADDRESS": "127.0.0.1",
+        "RABBITMQ_MNESIA_BASE": str(folder / "mnesia"), "RABBITMQ_LOG_BASE": str(folder / "log"),
+        "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"),
+        "RABBITMQ_PID_FILE": str(folder / "pid"),
+    }
+    # Debian's wrapper insists on the rabbitmq user; the program behind it does not.
+    command = [need("rabbitmq-server", "/usr/lib/rabbitmq/bin")]
+    command[0] = "/usr/lib/rabbitmq/bin/rabbitmq-server"
+    assert Path(command[0]).exists(), "rabbitmq-server is missing: `make test` installs it"
+    with running(command, folder / "rabbitmq.log", env=environment, start_new_session=True):
+        wait_until(lambda: answers(port), 90, "RabbitMQ")
+        yield f"amqp://guest:guest@127.0.0.1:{port}//"
+    subprocess.run(
+        ["/usr/bin/epmd", "-port", str(mapper), "-kill"], check=False, capture_output=True
+    )
+
+
+@contextmanager
+def postgres_server(folder: Path) -> Iterator[str]:
+    """A cluster of its own; run as the postgres user where the tests run as root."""
+    folder.mkdir(parents=True, exist_ok=True)
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    assert programs, "PostgreSQL is missing: `make test` installs it"
+    data, port = folder / "data", free_port()
+    user: dict = {}
+    if os.geteuid() == 0:
+        user = {"user": "postgres", "group": "postgres", "extra_groups": []}
+        shutil.chown(folder, "postgres", "postgres")
+        for parent in folder.parents:
+            if parent == Path("/tmp") or parent == Path("/"):
+                break
+            parent.chmod(parent.stat().st_mode | 0o011)
+    initdb = [str(programs[-1] / "initdb"), "-D", str(data), "-A", "trust", "-U", "test"]
+    subprocess.run(initdb, check=True, capture_output=True, cwd="/", **user)
+    command = [
+        str(programs[-1] / "postgres"), "-D", str(data), "-p", str(port), "-k", str(folder),
+        "-c", "listen_addresses=127.0.0.1",
+    ]
+    with running(command, folder / "postgres.log", cwd="/", **user):
+        wait_until(lambda: answers(port), 60, "PostgreSQL")
+        time.sleep(0.5)
+        yield f"postgresql+psycopg://test@127.0.0.1:{port}/postgres"
