@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pydicom
 import pytest
+
 from bonetumor.dicom.presentation import present
 from bonetumor.dicom.sr import structured_report
 from bonetumor.domain.progress import StudyState
@@ -18,8 +19,12 @@ from kit.plugin import Plugin, storescu
 from kit.servers import need
 
 PIXELMED = [
-    "java", "-Djdk.xml.xpathExprGrpLimit=0", "-Djdk.xml.xpathExprOpLimit=0",
-    "-Djdk.xml.xpathTotalOpLimit=0", "-cp", "/usr/share/java/pixelmed.jar",
+    "java",
+    "-Djdk.xml.xpathExprGrpLimit=0",
+    "-Djdk.xml.xpathExprOpLimit=0",
+    "-Djdk.xml.xpathTotalOpLimit=0",
+    "-cp",
+    "/usr/share/java/pixelmed.jar",
     "com.pixelmed.validate.DicomSRValidator",
 ]
 
@@ -89,7 +94,9 @@ def test_the_report_says_what_it_is_and_what_it_used(journey, fhir_server, repor
     assert "synthetic" in diagnostic["conclusion"]
     assert "Evidence used: image, pathology, labs" in diagnostic["conclusion"]
     assert (report.CompletionFlag, report.VerificationFlag, report.PreliminaryFlag) == (
-        "COMPLETE", "UNVERIFIED", "PRELIMINARY",
+        "COMPLETE",
+        "UNVERIFIED",
+        "PRELIMINARY",
     )
     assert report.ContributingEquipmentSequence[0].DeviceUID
     assert len(fhir_server.search("Provenance", target=f"DiagnosticReport/{diagnostic['id']}")) == 1
@@ -146,7 +153,8 @@ def _reports(journey, fhir_server) -> list[dict]:
     study = f"urn:oid:{journey[1]}"
     [imaging] = fhir_server.search("ImagingStudy", identifier=f"urn:dicom:uid|{study}")
     return [
-        r for r in fhir_server.search("DiagnosticReport", _count="100")
+        r
+        for r in fhir_server.search("DiagnosticReport", _count="100")
         if any(s["reference"] == f"ImagingStudy/{imaging['id']}" for s in r.get("imagingStudy", []))
     ]
 
@@ -181,7 +189,8 @@ def _walk(item):
 def _close(found, wanted, tolerance) -> bool:
     assert [f[0] for f in found] == [w[0] for w in wanted]
     return all(
-        abs(a - b) <= tolerance for f, w in zip(found, wanted, strict=True)
+        abs(a - b) <= tolerance
+        for f, w in zip(found, wanted, strict=True)
         for a, b in zip(f[1:], w[1:], strict=True)
     )
 
@@ -195,7 +204,12 @@ def _rebuilt(journey, *, three_d: bool = True, lesions: bool = True):
 
     plugin, uid, _ = journey
     claim = Claim(
-        study_instance_uid=uid, revision=1, step=Step.SEND_SR, owner="", attempt=0, put_offs=0,
+        study_instance_uid=uid,
+        revision=1,
+        step=Step.SEND_SR,
+        owner="",
+        attempt=0,
+        put_offs=0,
         expires_at=wiring.now(),
     )
     reader = wiring.build_studies(Settings(folder=plugin.folder))
@@ -203,8 +217,11 @@ def _rebuilt(journey, *, three_d: bool = True, lesions: bool = True):
     if not lesions:
         assessment = replace(assessment, lesions=())
     result = Result(
-        study=study, header=reader.header(study), evidence=plugin.ledger.evidence(claim),
-        assessment=assessment, predecessor=None,
+        study=study,
+        header=reader.header(study),
+        evidence=plugin.ledger.evidence(claim),
+        assessment=assessment,
+        predecessor=None,
     )
     return structured_report(result, reader.image_datasets(study), three_d=three_d)
 

@@ -25,24 +25,36 @@ class Plugin:
     """One installation over `folder`."""
 
     def __init__(
-        self, folder: Path, *, archive: Orthanc | None = None, ehr: FhirServer | None = None, **more: str
+        self,
+        folder: Path,
+        *,
+        archive: Orthanc | None = None,
+        ehr: FhirServer | None = None,
+        **more: str,
     ) -> None:
         self.folder = folder
         self.port = free_port()
         folder.mkdir(parents=True, exist_ok=True)
-        self.environment = {k: v for k, v in os.environ.items() if not k.startswith("BONETUMOR_")} | {
-            "BONETUMOR_FOLDER": str(folder), "BONETUMOR_LISTENER__PORT": str(self.port),
-            "BONETUMOR_LISTENER__QUIET_S": "1", "BONETUMOR_QUEUE__SWEEP_S": "0.2",
-            "BONETUMOR_QUEUE__RETRY_S": "0.5", "BONETUMOR_QUEUE__RETRY_MAX_S": "2",
+        self.environment = {
+            k: v for k, v in os.environ.items() if not k.startswith("BONETUMOR_")
+        } | {
+            "BONETUMOR_FOLDER": str(folder),
+            "BONETUMOR_LISTENER__PORT": str(self.port),
+            "BONETUMOR_LISTENER__QUIET_S": "1",
+            "BONETUMOR_QUEUE__SWEEP_S": "0.2",
+            "BONETUMOR_QUEUE__RETRY_S": "0.5",
+            "BONETUMOR_QUEUE__RETRY_MAX_S": "2",
         }
         if archive is not None:
             self.environment |= {
-                "BONETUMOR_ARCHIVE__HOST": "127.0.0.1", "BONETUMOR_ARCHIVE__PORT": str(archive.port),
+                "BONETUMOR_ARCHIVE__HOST": "127.0.0.1",
+                "BONETUMOR_ARCHIVE__PORT": str(archive.port),
                 "BONETUMOR_ARCHIVE__AE_TITLE": archive.ae_title,
             }
         if ehr is not None:
             self.environment |= {
-                "BONETUMOR_EHR__BASE_URL": ehr.base_url, "BONETUMOR_EHR__ORGANIZATION": "Test hospital",
+                "BONETUMOR_EHR__BASE_URL": ehr.base_url,
+                "BONETUMOR_EHR__ORGANIZATION": "Test hospital",
                 "BONETUMOR_EHR__IDENTIFIER_SYSTEMS": json.dumps({ISSUER: SYSTEM}),
             }
         self.environment |= more
@@ -52,8 +64,12 @@ class Plugin:
     def start(self) -> None:
         with (self.folder / "plugin.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "bonetumor.worker", "serve"], env=self.environment, stdout=log,
-                stderr=log, start_new_session=True, cwd=self.folder,
+                [sys.executable, "-m", "bonetumor.worker", "serve"],
+                env=self.environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                cwd=self.folder,
             )
         wait_until(lambda: answers(self.port), 60, f"listener, see {self.folder / 'plugin.log'}")
 
@@ -64,6 +80,8 @@ class Plugin:
         self.process.wait()
 
     def stop(self) -> None:
+        if self._ledger is not None:
+            self._ledger.close()
         if self.process is not None and self.process.poll() is None:
             self.process.terminate()
             try:
@@ -103,7 +121,8 @@ class Plugin:
     def wait(self, study_uid: str, *states: StudyState, seconds: float = 120) -> StudyState:
         wanted = set(states) or ENDED
         wait_until(
-            lambda: self.state(study_uid) in wanted, seconds,
+            lambda: self.state(study_uid) in wanted,
+            seconds,
             f"study {study_uid} in {wanted}, see {self.folder / 'plugin.log'}",
         )
         state = self.state(study_uid)
@@ -112,8 +131,12 @@ class Plugin:
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess:
         return subprocess.run(
-            [sys.executable, "-m", "bonetumor.worker", *arguments], env=self.environment,
-            capture_output=True, text=True, timeout=120, check=False,
+            [sys.executable, "-m", "bonetumor.worker", *arguments],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
         )
 
     def logs(self) -> str:
@@ -123,6 +146,9 @@ class Plugin:
 def storescu(port: int, *files: Path, ae_title: str = "BONETUMOR", check: bool = True):
     """DCMTK's sender."""
     return subprocess.run(
-        [need("storescu"), "-R", "-aec", ae_title, "127.0.0.1", str(port), *map(str, files)],
-        check=check, capture_output=True, text=True, timeout=120,
+        [need("storescu"), "-v", "-R", "-aec", ae_title, "127.0.0.1", str(port), *map(str, files)],
+        check=check,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )

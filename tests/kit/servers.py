@@ -67,11 +67,19 @@ class Orthanc:
     def up(self) -> Iterator["Orthanc"]:
         self.folder.mkdir(parents=True, exist_ok=True)
         settings = {
-            "Name": "TEST", "StorageDirectory": str(self.folder / "db"),
-            "IndexDirectory": str(self.folder / "db"), "Plugins": [],
-            "HttpPort": self.http, "RemoteAccessAllowed": False, "AuthenticationEnabled": False,
-            "DicomAet": self.ae_title, "DicomPort": self.port, "DicomCheckCalledAet": False,
-            "DicomAlwaysAllowStore": True, "DicomAlwaysAllowFind": True, "StableAge": 1,
+            "Name": "TEST",
+            "StorageDirectory": str(self.folder / "db"),
+            "IndexDirectory": str(self.folder / "db"),
+            "Plugins": [],
+            "HttpPort": self.http,
+            "RemoteAccessAllowed": False,
+            "AuthenticationEnabled": False,
+            "DicomAet": self.ae_title,
+            "DicomPort": self.port,
+            "DicomCheckCalledAet": False,
+            "DicomAlwaysAllowStore": True,
+            "DicomAlwaysAllowFind": True,
+            "StableAge": 1,
             "OverwriteInstances": False,
         }
         path = self.folder / "orthanc.json"
@@ -107,7 +115,10 @@ class FhirServer:
     def up(self) -> Iterator["FhirServer"]:
         self.folder.mkdir(parents=True, exist_ok=True)
         command = [
-            need("node"), "--experimental-websocket", str(PARTS / "fhir-server.mjs"), str(self.port)
+            need("node"),
+            "--experimental-websocket",
+            str(PARTS / "fhir-server.mjs"),
+            str(self.port),
         ]
         with running(command, self.folder / "fhir.log"):
             wait_until(lambda: answers(self.port), 60, "FHIR server")
@@ -119,7 +130,9 @@ class FhirServer:
         for entry in bundle["entry"]:
             resource = json.loads(_renamed(json.dumps(entry["resource"]), names))
             old = f"{resource['resourceType']}/{resource.pop('id')}"
-            answer = httpx.post(f"{self.base_url}/{resource['resourceType']}", json=resource, timeout=30)
+            answer = httpx.post(
+                f"{self.base_url}/{resource['resourceType']}", json=resource, timeout=30
+            )
             assert answer.status_code == 201, answer.text
             names[old] = f"{resource['resourceType']}/{answer.json()['id']}"
 
@@ -139,8 +152,15 @@ def redis_server(folder: Path) -> Iterator[str]:
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
     command = [
-        need("redis-server"), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder),
-        "--appendonly", "yes",
+        need("redis-server"),
+        "--port",
+        str(port),
+        "--bind",
+        "127.0.0.1",
+        "--dir",
+        str(folder),
+        "--appendonly",
+        "yes",
     ]
     with running(command, folder / "redis.log"):
         wait_until(lambda: answers(port), 30, "Redis")
@@ -152,11 +172,16 @@ def rabbitmq_server(folder: Path) -> Iterator[str]:
     folder.mkdir(parents=True, exist_ok=True)
     port, distribution, mapper = free_port(), free_port(), free_port()
     environment = {
-        **os.environ, "HOME": str(folder), "RABBITMQ_NODENAME": f"test{port}@localhost",
-        "RABBITMQ_NODE_PORT": str(port), "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
-        "RABBITMQ_DIST_PORT": str(distribution), "ERL_EPMD_PORT": str(mapper),
+        **os.environ,
+        "HOME": str(folder),
+        "RABBITMQ_NODENAME": f"test{port}@localhost",
+        "RABBITMQ_NODE_PORT": str(port),
+        "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+        "RABBITMQ_DIST_PORT": str(distribution),
+        "ERL_EPMD_PORT": str(mapper),
         "ERL_EPMD_ADDRESS": "127.0.0.1",
-        "RABBITMQ_MNESIA_BASE": str(folder / "mnesia"), "RABBITMQ_LOG_BASE": str(folder / "log"),
+        "RABBITMQ_MNESIA_BASE": str(folder / "mnesia"),
+        "RABBITMQ_LOG_BASE": str(folder / "log"),
         "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"),
         "RABBITMQ_PID_FILE": str(folder / "pid"),
     }
@@ -190,8 +215,15 @@ def postgres_server(folder: Path) -> Iterator[str]:
     initdb = [str(programs[-1] / "initdb"), "-D", str(data), "-A", "trust", "-U", "test"]
     subprocess.run(initdb, check=True, capture_output=True, cwd="/", **user)
     command = [
-        str(programs[-1] / "postgres"), "-D", str(data), "-p", str(port), "-k", str(folder),
-        "-c", "listen_addresses=127.0.0.1",
+        str(programs[-1] / "postgres"),
+        "-D",
+        str(data),
+        "-p",
+        str(port),
+        "-k",
+        str(folder),
+        "-c",
+        "listen_addresses=127.0.0.1",
     ]
     with running(command, folder / "postgres.log", cwd="/", **user):
         wait_until(lambda: answers(port), 60, "PostgreSQL")

@@ -12,6 +12,10 @@ from bonetumor.store.working import Working
 class SqlLedger(Receiving, Working, Looking):
     """Studies, instances, steps and events in a relational database."""
 
+    def close(self) -> None:
+        """Gives the database's connections back."""
+        self._reader.dispose()
+
     def prepare(self) -> None:
         """Makes the tables where they are missing; refuses a ledger of another version."""
         with self._transaction() as connection:

@@ -33,6 +33,8 @@ class Step(StrEnum):
     CONFIRM_REPORT = "confirm_report"
 
 
+STOPPED = frozenset({StudyState.HELD, StudyState.FAILED})
+
 NEXT_STEP = {
     StudyState.COMPLETE: Step.GATHER,
     StudyState.GATHERED: Step.ASSESS,

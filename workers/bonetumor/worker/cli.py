@@ -93,13 +93,16 @@ def status(
 
 @app.command()
 def retry(
-    study: Annotated[str, typer.Argument(help="Study Instance UID of a held or failed study")],
+    study: Annotated[str | None, typer.Argument(help="Study Instance UID")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every held or failed study")] = False,
     settings: SettingsFile = None,
 ) -> None:
-    """Lets a held or failed study run again from where it stopped."""
-    from bonetumor.worker import inspection
+    """Lets a held or failed study, or all of them, run again from where they stopped."""
+    from bonetumor.worker import inspection  # start fast
 
-    inspection.retry_study(_start(settings, "retry"), study, _out)
+    if everything == (study is not None):
+        raise typer.BadParameter("expected a Study Instance UID or --all")
+    inspection.retry_studies(_start(settings, "retry"), study, _out)
 
 
 @app.command()

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bonetumor.domain.errors import InvalidInput
-from bonetumor.domain.progress import NEXT_STEP, StudyEvent, StudyProgress, StudyState
+from bonetumor.domain.progress import NEXT_STEP, STOPPED, StudyEvent, StudyProgress, StudyState
 from bonetumor.domain.uid import parse_uid
 from bonetumor.worker import wiring
 from bonetumor.worker.settings import Settings
@@ -36,8 +36,13 @@ def show_status(settings: Settings, study: str | None, out: Console, *, as_json:
         out.print(_story(story))
 
 
-def retry_study(settings: Settings, study: str, out: Console) -> None:
-    """Lets one study run again; raises InvalidInput if it was not stopped."""
+def retry_studies(settings: Settings, study: str | None, out: Console) -> None:
+    """Lets one stopped study run again, or all; raises InvalidInput if the one was not stopped."""
+    if study is None:
+        ledger = wiring.build_ledger(settings)
+        stopped = [p.study_instance_uid for p in ledger.progress() if p.state in STOPPED]
+        out.print(f"{sum(map(ledger.retry, stopped))} of {len(stopped)} stopped studies run again.")
+        return
     uid = parse_uid(study, name="Study Instance UID")
     if not wiring.build_ledger(settings).retry(uid):
         raise InvalidInput(f"retry: expected a held or failed study, got {study}")

@@ -13,7 +13,7 @@ from types import FrameType
 import structlog
 from filelock import FileLock, Timeout
 
-from bonetumor.domain.errors import Misconfigured, StorageUnavailable
+from bonetumor.domain.errors import Misconfigured, ModelFault, StorageUnavailable
 from bonetumor.domain.progress import Step
 from bonetumor.domain.uid import UID
 from bonetumor.service.complete import close_complete_studies
@@ -109,17 +109,21 @@ def work(settings: Settings, queues: Sequence[str]) -> None:
 
 
 def _gpu_steps(settings: Settings, ledger: Ledger) -> dict[Step, Work]:
-    from bonetumor.worker import thinking
+    from bonetumor.worker import thinking  # torch takes seconds to import; io workers go without
 
-    return dict(
-        GpuSteps(
-            ledger=ledger,
-            studies=wiring.build_studies(settings),
-            slides=thinking.build_slides(),
-            model=thinking.build_model(settings),
-            clock=wiring.now,
-        ).work()
+    steps = GpuSteps(
+        ledger=ledger,
+        studies=wiring.build_studies(settings),
+        slides=thinking.build_slides(),
+        load=lambda: thinking.build_model(settings),
+        clock=wiring.now,
     )
+    try:
+        steps.model()
+    except (ModelFault, Misconfigured) as error:
+        # The worker stays: each study then fails visibly with this reason instead of waiting.
+        _log.error("no model", error=error.code, reason=str(error))
+    return dict(steps.work())
 
 
 def serve(settings: Settings) -> None:

@@ -1,6 +1,6 @@
 """The work of each step, put together from services and adapters."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from bonetumor.domain.progress import Claim, Step, StudyState
 from bonetumor.service.assess import assess
@@ -103,7 +103,11 @@ class IoSteps:
 
 
 class GpuSteps:
-    """Assessing: everything that needs the networks."""
+    """Assessing: everything that needs the networks.
+
+    `load` gives the model; it is asked again for each study until it succeeds, so that a study
+    which meets wrong weights fails with that reason, and the next one may meet the right ones.
+    """
 
     def __init__(
         self,
@@ -111,18 +115,25 @@ class GpuSteps:
         ledger: StepLedger,
         studies: StudyReader,
         slides: SlideReader,
-        model: Model,
+        load: Callable[[], Model],
         clock: Clock,
     ) -> None:
         self._ledger = ledger
         self._studies = studies
         self._slides = slides
-        self._model = model
+        self._load = load
+        self._model: Model | None = None
         self._clock = clock
 
     def work(self) -> Mapping[Step, Work]:
         """The steps that this can do."""
         return {Step.ASSESS: self.assess}
+
+    def model(self) -> Model:
+        """The model, loaded once; raises ModelFault or Misconfigured while it cannot be."""
+        if self._model is None:
+            self._model = self._load()
+        return self._model
 
     def assess(self, claim: Claim) -> Outcome:
         """From images and evidence to lesions and a diagnosis."""
@@ -131,7 +142,7 @@ class GpuSteps:
             self._ledger.evidence(claim),
             reader=self._studies,
             slides=self._slides,
-            model=self._model,
+            model=self.model(),
             clock=self._clock,
         )
         used = ", ".join(assessment.diagnosis.used) or "none"
