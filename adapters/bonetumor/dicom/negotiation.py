@@ -117,7 +117,7 @@ def _decode(request: bytes) -> A_ASSOCIATE:
     try:
         pdu.decode(request)
         primitive = pdu.to_primitive()
-    # pynetdicom decodes by slicing and enumerations; hostile bytes surface as any of these.
+    # pynetdicom decodes by slicing, enumerations and assertions; hostile bytes surface as any of these.
     except (
         ValueError,
         KeyError,
@@ -125,6 +125,7 @@ def _decode(request: bytes) -> A_ASSOCIATE:
         TypeError,
         AttributeError,
         NotImplementedError,
+        AssertionError,
         UnicodeError,
         struct.error,
     ) as error:

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import warnings
 
 import structlog
 
@@ -9,12 +10,15 @@ import structlog
 def start_logging(log_format: str, process: str) -> None:
     """Sets structlog up for this process; libraries speak from warnings on.
 
-    pynetdicom logs request identifiers, which may name patients: it is silenced.
+    pynetdicom logs request identifiers and pydicom's warnings quote values, either of which may
+    name a patient: both are silenced.
     """
     logging.basicConfig(
         stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s %(message)s"
     )
-    logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
+    for name in ("pynetdicom", "pydicom"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", category=UserWarning)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer()
