@@ -117,7 +117,7 @@ def _decode(request: bytes) -> A_ASSOCIATE:
     try:
         pdu.decode(request)
         primitive = pdu.to_primitive()
-    # pynetdicom decodes by slicing, enumerations and assertions; hostile bytes surface as any of these.
+    # pynetdicom decodes by slicing, enumerations and assertions: hostile bytes surface as these.
     except (
         ValueError,
         KeyError,

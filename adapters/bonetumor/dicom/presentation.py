@@ -13,7 +13,12 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.multival import MultiValue
 from pydicom.pixels import iter_pixels
-from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi_lut
+from pydicom.pixels.processing import (
+    apply_color_lut,
+    apply_modality_lut,
+    apply_voi,
+    apply_windowing,
+)
 from pydicom.uid import (
     JPEG2000,
     HTJ2KLossless,
@@ -128,6 +133,7 @@ def _frames(dataset: Dataset) -> Iterator[NDArray[np.generic]]:
 def _frame_attributes(dataset: Dataset, index: int) -> Dataset:
     """What decides how one frame looks: its own attributes, the shared ones, the object's."""
     attributes = Dataset()
+    attributes.file_meta = dataset.file_meta  # says in which byte order lookup tables are
     for keyword in (
         "PhotometricInterpretation",
         "BitsStored",
@@ -172,35 +178,48 @@ def _show(raw: NDArray[np.generic], attributes: Dataset) -> NDArray[np.uint8]:
     if raw.ndim == 3:
         return _stretch(_luminance(raw), 0.0, 255.0)
     values = apply_modality_lut(raw, attributes)
-    if _has_voi(attributes):
-        shown = np.asarray(apply_voi_lut(values, attributes, prefer_lut=True), np.float32)
-        low, high = float(shown.min()), float(shown.max())
+    if attributes.get("VOILUTSequence"):
+        picture = _through_lut(values, attributes)
+    elif _has_window(attributes):
+        picture = _through_window(values, attributes)
     else:
         shown = np.asarray(values, np.float32)
-        low, high = (
-            float(v) for v in np.percentile(_inside(shown, raw, attributes), _STRETCH_PERCENTILES)
-        )
-    picture = _stretch(shown, low, high)
+        low, high = np.percentile(_inside(shown, raw, attributes), _STRETCH_PERCENTILES)
+        picture = _stretch(shown, float(low), float(high))
     return np.asarray(255 - picture, np.uint8) if photometric == "MONOCHROME1" else picture
 
 
-def _has_voi(attributes: Dataset) -> bool:
-    if attributes.get("VOILUTSequence"):
-        return True
+def _through_lut(values: NDArray[np.generic], attributes: Dataset) -> NDArray[np.uint8]:
+    """The first VOI LUT (C.11.2.1.1); its input is whole numbers."""
+    whole = np.rint(np.asarray(values, np.float64)).astype(np.int32)
+    bits = int(attributes.VOILUTSequence[0].LUTDescriptor[2])
+    shown = np.asarray(apply_voi(whole, attributes), np.float32)
+    return _stretch(shown, 0.0, float(2**bits - 1))
+
+
+def _through_window(values: NDArray[np.generic], attributes: Dataset) -> NDArray[np.uint8]:
+    """The first window (C.11.2.1.2), with eight bits as its output."""
+    window = Dataset()
+    for keyword in ("WindowCenter", "WindowWidth", "VOILUTFunction", "PhotometricInterpretation"):
+        if keyword in attributes:
+            window[keyword] = attributes[keyword]
+    window.BitsStored, window.PixelRepresentation = 8, 0
+    return _stretch(np.asarray(apply_windowing(values, window), np.float32), 0.0, 255.0)
+
+
+def _has_window(attributes: Dataset) -> bool:
     width = attributes.get("WindowWidth")
     first = width[0] if isinstance(width, MultiValue) and width else width
     return attributes.get("WindowCenter") is not None and first is not None and float(first) >= 1
 
 
 def _inside(
-    shown: NDArray[np.float32], raw: NDArray[np.generic], attributes: Dataset
+    values: NDArray[np.float32], raw: NDArray[np.generic], attributes: Dataset
 ) -> NDArray[np.float32]:
     """The values that are not padding; all of them if everything is."""
     padding = attributes.get("PixelPaddingValue")
-    if padding is None:
-        return shown
-    values = shown[raw != padding]
-    return values if values.size else shown
+    kept = values if padding is None else values[raw != padding]
+    return kept if kept.size else values
 
 
 def _luminance(colour: NDArray[np.generic]) -> NDArray[np.float32]:

@@ -12,13 +12,13 @@ from bonetumor.phantom.radiograph import Radiograph
 
 ISSUER = "BONETUMOR-PHANTOM"
 _FIRST_DAY = datetime(2025, 1, 6, 9, 0, tzinfo=UTC)
-_BODY_PART = {
-    "femur": ("LEG", "71341001", "Femur"),
-    "tibia": ("LEG", "12611008", "Tibia"),
-    "fibula": ("LEG", "87342007", "Fibula"),
-    "humerus": ("ARM", "85050009", "Humerus"),
-    "radius": ("FOREARM", "62413002", "Radius"),
-    "hand": ("HAND", "85562004", "Hand"),
+_SITE_CODES = {
+    "femur": ("71341001", "Femur"),
+    "tibia": ("12611008", "Tibia"),
+    "fibula": ("87342007", "Fibula"),
+    "humerus": ("85050009", "Humerus"),
+    "radius": ("62413002", "Radius"),
+    "hand": ("85562004", "Hand"),
 }
 
 
@@ -81,7 +81,7 @@ def image_to_dicom(image: Radiograph, key: str) -> FileDataset:
 
 
 def _describe(dataset: FileDataset, image: Radiograph) -> None:
-    body_part, code, meaning = _BODY_PART[image.site]
+    code, meaning = _SITE_CODES[image.site]
     dataset.Modality, dataset.PresentationIntentType = "DX", "FOR PRESENTATION"
     dataset.ImageType = ["ORIGINAL", "PRIMARY", ""]
     dataset.Manufacturer, dataset.InstitutionName = "bonetumor phantom", ""
@@ -90,9 +90,9 @@ def _describe(dataset: FileDataset, image: Radiograph) -> None:
     dataset.StudyDate = dataset.StudyTime = dataset.ReferringPhysicianName = ""
     dataset.StudyID, dataset.SeriesNumber, dataset.InstanceNumber = "1", "1", "1"
     dataset.StudyDescription = "Synthetic radiograph"
-    dataset.BodyPartExamined, dataset.Laterality, dataset.ImageLaterality = body_part, "L", "L"
+    dataset.BodyPartExamined, dataset.ImageLaterality = image.site.upper(), "L"
     dataset.PatientOrientation, dataset.ViewPosition = ["L", "F"], "AP"
-    dataset.DetectorType = "DIRECT"
+    dataset.DetectorType, dataset.PositionerType = "DIRECT", ""
     region = Dataset()
     region.CodeValue, region.CodingSchemeDesignator, region.CodeMeaning = code, "SCT", meaning
     dataset.AnatomicRegionSequence = Sequence([region])

@@ -1,0 +1,89 @@
+"""A bundle that was touched in any way does not load."""
+
+import json
+import shutil
+
+import pytest
+
+from bonetumor.domain.errors import Misconfigured, WeightsMismatch
+from bonetumor.weights.bundle import open_bundle, shipped_bundle
+from bonetumor.worker.settings import ModelSettings, Settings
+from bonetumor.worker.thinking import build_bundle
+
+
+@pytest.fixture
+def folder(tmp_path):
+    shutil.copytree(shipped_bundle(), tmp_path / "bundle")
+    return tmp_path / "bundle"
+
+
+def _flip(name, position):
+    def tamper(folder):
+        data = bytearray((folder / name).read_bytes())
+        data[position] ^= 1
+        (folder / name).write_bytes(bytes(data))
+
+    return tamper
+
+
+def _manifest(change):
+    def tamper(folder):
+        path = folder / "manifest.json"
+        content = json.loads(path.read_text())
+        change(content)
+        path.write_text(json.dumps(content))
+
+    return tamper
+
+
+TAMPERINGS = {
+    "first byte of detector": _flip("detector.safetensors", 0),
+    "middle of detector": _flip("detector.safetensors", 100_000),
+    "last byte of detector": _flip("detector.safetensors", -1),
+    "first byte of fusion": _flip("fusion.safetensors", 0),
+    "last byte of fusion": _flip("fusion.safetensors", -1),
+    "vocabulary": _flip("vocabulary.txt", 3),
+    "no detector": lambda f: (f / "detector.safetensors").unlink(),
+    "no fusion": lambda f: (f / "fusion.safetensors").unlink(),
+    "no vocabulary": lambda f: (f / "vocabulary.txt").unlink(),
+    "no manifest": lambda f: (f / "manifest.json").unlink(),
+    "empty detector": lambda f: (f / "detector.safetensors").write_bytes(b""),
+    "truncated detector": lambda f: (f / "detector.safetensors").write_bytes(
+        (f / "detector.safetensors").read_bytes()[:-10]
+    ),
+    "swapped files": lambda f: shutil.copy(f / "fusion.safetensors", f / "detector.safetensors"),
+    "a file more": lambda f: (f / "extra.pt").write_bytes(b"x"),
+    "manifest no JSON": lambda f: (f / "manifest.json").write_text("{"),
+    "manifest a list": lambda f: (f / "manifest.json").write_text("[]"),
+    "manifest of another format": _manifest(lambda m: m.update(format=99)),
+    "manifest without files": _manifest(lambda m: m.pop("files")),
+    "manifest with a field more": _manifest(lambda m: m.update(unknown=1)),
+    "manifest with another hash": _manifest(
+        lambda m: m["files"].update({"vocabulary.txt": "0" * 64})
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TAMPERINGS)
+def test_a_touched_bundle_is_refused(folder, name):
+    TAMPERINGS[name](folder)
+    with pytest.raises(WeightsMismatch, match="expected"):
+        open_bundle(folder)
+
+
+def test_the_shipped_bundle_opens_and_says_what_it_is():
+    manifest = open_bundle(shipped_bundle()).manifest
+    assert "synthetic" in manifest.training_data
+    assert "Not for primary diagnosis" in manifest.intended_use
+    size = sum(p.stat().st_size for p in shipped_bundle().iterdir())
+    assert size < 60 * 1024 * 1024
+
+
+def test_synthetic_weights_are_refused_in_clinical_mode():
+    with pytest.raises(Misconfigured, match="expected weights trained on patients"):
+        build_bundle(Settings(mode="clinical"))
+
+
+def test_an_absent_folder_is_refused(tmp_path):
+    with pytest.raises(WeightsMismatch):
+        build_bundle(Settings(model=ModelSettings(bundle=tmp_path / "absent")))

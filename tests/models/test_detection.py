@@ -1,0 +1,153 @@
+"""The detector: geometry, determinism, and what it says of synthetic patients."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bonetumor.detection.evaluate import Scored, average_precision, iou, operating_point
+from bonetumor.detection.letterbox import letterbox
+from bonetumor.detection.yolo import YoloDetector, load_suppression
+from bonetumor.domain.errors import NonFiniteOutput
+from bonetumor.domain.image import BoundingBox, ClinicalImage, ImageReference
+from bonetumor.domain.lesion import Detection
+from bonetumor.phantom.patient import draw_normal, draw_patient
+from bonetumor.weights.bundle import open_bundle, shipped_bundle
+from bonetumor.weights.vision import nms
+from bonetumor.worker.training import render
+
+
+@pytest.fixture(scope="module")
+def detector():
+    return YoloDetector(open_bundle(shipped_bundle()), device="cpu")
+
+
+@given(
+    rows=st.integers(20, 3000),
+    columns=st.integers(20, 3000),
+    side=st.sampled_from([320, 512, 640, 1280]),
+    corners=st.tuples(*[st.floats(0, 1) for _ in range(4)]),
+)
+def test_boxes_come_back_to_the_pixel(rows, columns, side, corners):
+    placed = letterbox(np.zeros((rows, columns), np.uint8), side)[1]
+    x0, x1 = sorted((corners[0] * columns, corners[2] * columns))
+    y0, y1 = sorted((corners[1] * rows, corners[3] * rows))
+    if x1 - x0 < 1e-3 or y1 - y0 < 1e-3:
+        return
+    there = [
+        v * s + o
+        for v, s, o in zip(
+            (x0, y0, x1, y1),
+            (placed.scale_x, placed.scale_y) * 2,
+            (placed.left, placed.top) * 2,
+            strict=True,
+        )
+    ]
+    assert placed.to_stored(*there).as_tuple() == pytest.approx((x0, y0, x1, y1), abs=1e-6)
+
+
+def test_boxes_are_clipped_to_the_image_and_dropped_beyond_it():
+    placed = letterbox(np.zeros((100, 200), np.uint8), 320)[1]
+    assert placed.to_stored(-50, 0, 500, 500).as_tuple() == (0, 0, 200, 100)
+    assert placed.to_stored(0, 0, 320, placed.top) is None
+
+
+def test_a_bright_pixel_stays_where_its_box_says():
+    pixels = np.zeros((1000, 700), np.uint8)
+    pixels[300:340, 500:520] = 255
+    square, placed = letterbox(pixels, 640)
+    rows, columns = np.nonzero(square[:, placed.left : 640 - placed.left] > 128)
+    box = placed.to_stored(
+        columns.min() + placed.left, rows.min(), columns.max() + 1 + placed.left, rows.max() + 1
+    )
+    assert box.as_tuple() == pytest.approx((500, 300, 520, 340), abs=1.6)
+
+
+def test_our_nms_agrees_with_the_definition():
+    generator = torch.Generator().manual_seed(1)
+    corners = torch.rand(200, 2, generator=generator) * 90
+    boxes = torch.cat([corners, corners + 5 + torch.rand(200, 2, generator=generator) * 20], dim=1)
+    scores = torch.rand(200, generator=generator)
+    kept = nms(boxes, scores, 0.5).tolist()
+    assert kept == sorted(kept, key=lambda i: -scores[i])
+    for i in range(200):
+        rivals = [
+            k
+            for k in kept
+            if scores[k] > scores[i] and iou(boxes[k].tolist(), boxes[i].tolist()) > 0.5
+        ]
+        assert (i in kept) == (not rivals)
+    assert nms(boxes[:0], scores[:0], 0.5).tolist() == []
+
+
+def test_the_same_image_gives_the_same_boxes(detector):
+    image = render(draw_patient(5, 1).radiograph)
+    assert detector.detect(image) == detector.detect(image)
+
+
+def test_a_model_that_answers_nan_is_stopped(detector, monkeypatch):
+    image = render(draw_normal(5, 2, longest_px=320))
+    network = detector._network
+    monkeypatch.setattr(detector, "_network", _Poisoned(network))
+    with pytest.raises(NonFiniteOutput):
+        detector.detect(image)
+
+
+class _Poisoned(torch.nn.Module):
+    def __init__(self, network):
+        super().__init__()
+        self.model = network.model
+        self._network = network
+
+    def forward(self, pixels):
+        output = self._network(pixels)
+        return (output[0] * float("nan"), *output[1:])
+
+
+def test_the_shipped_detector_finds_most_synthetic_tumours_it_has_never_seen(detector):
+    """A floor that an untrained or broken detector cannot reach; no clinical figure."""
+    scored = []
+    for number in range(24):
+        radiograph = draw_patient(77, number).radiograph
+        scored.append(
+            Scored(truth=radiograph.box, found=detector.detect(render(radiograph)).detections)
+        )
+    assert average_precision(scored, 0.5) > 0.3
+
+
+def test_an_image_unlike_any_radiograph_is_out_of_distribution(detector):
+    noise = np.random.default_rng(0).integers(0, 255, (600, 600), dtype=np.uint8)
+    reference = ImageReference(
+        sop_instance_uid="1",
+        sop_class_uid="1",
+        series_instance_uid="1",
+        frame_number=None,
+        rows=600,
+        columns=600,
+    )
+    assert detector.detect(ClinicalImage(reference=reference, pixels=noise)).out_of_distribution
+    familiar = [detector.detect(render(draw_patient(78, n).radiograph)) for n in range(8)]
+    assert sum(f.out_of_distribution for f in familiar) <= 1
+
+
+def test_average_precision_of_known_cases():
+    def found(score, box):
+        x0, y0, x1, y1 = box
+        return Detection(image=None, box=BoundingBox(x0=x0, y0=y0, x1=x1, y1=y1), score=score)
+
+    right, wrong = (0, 0, 10, 10), (50, 50, 60, 60)
+    perfect = [Scored(truth=right, found=(found(0.9, right),))] * 3
+    assert average_precision(perfect, 0.5) == pytest.approx(1.0)
+    half = [
+        Scored(truth=right, found=(found(0.9, right), found(0.8, right))),
+        Scored(truth=right, found=(found(0.7, wrong),)),
+    ]
+    assert average_precision(half, 0.5) == pytest.approx(0.5)
+    assert average_precision([Scored(truth=right, found=())], 0.5) == 0.0
+    normals = [Scored(truth=None, found=(found(s / 10, wrong),)) for s in range(10)]
+    assert operating_point(normals, 0.1) == pytest.approx(0.8, abs=1e-5)
+
+
+def test_suppression_is_ultralytics(detector):
+    assert load_suppression().__module__.startswith("ultralytics")
