@@ -2,6 +2,7 @@
 
 import hashlib
 import socket
+import ssl
 import struct
 import subprocess
 import threading
@@ -28,7 +29,7 @@ from pynetdicom import AE, AllStoragePresentationContexts, build_context
 from pynetdicom.sop_class import CTImageStorage, Verification
 
 from bonetumor.dicom.inbox import Spool
-from bonetumor.dicom.listener import Limits, Listener
+from bonetumor.dicom.listener import Limits, Listener, tls_context
 from bonetumor.dicom.negotiation import Policy
 from bonetumor.dicom.upper_layer import Deadlines
 from bonetumor.domain.errors import StorageUnavailable
@@ -50,7 +51,7 @@ MAX_PDU = 65536
 class Site:
     """A listener over a spool and a ledger of its own."""
 
-    def __init__(self, folder, **policy):
+    def __init__(self, folder, tls=None, **policy):
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self.ledger = SqlLedger(
@@ -73,6 +74,7 @@ class Site:
             deadlines=Deadlines(associate_s=1.0, pdu_s=1.0, idle_s=2.0),
             limits=Limits(associations=12, associations_per_peer=12),
             intake=Intake(inbox=self.spool, ledger=self.ledger, clock=lambda: datetime.now(UTC)),
+            tls=tls,
         )
         self.listener.start()
         self.port = self.listener.port
@@ -413,6 +415,70 @@ def test_a_context_of_another_class_is_a_mismatch(site):
     with pytest.raises(ValueError, match="presentation context"):
         association.send_c_store(image)
     association.release()
+
+
+def test_a_refused_object_without_end_is_cut_off(site, monkeypatch):
+    monkeypatch.setattr("bonetumor.dicom.association._MAX_DRAINED_BYTES", 1_000_000)
+    with site.raw() as sock:
+        sock.sendall(_associate_request())
+        _read_pdu(sock)
+        command, endless = _store_bytes(studies.dataset(23)), _pdu(bytes(16000), 0)
+        sock.sendall(command[: command.index(b"\x04\x00", 6)])
+        with pytest.raises(ConnectionError):
+            sock.sendall(endless * 2000)
+    _settle(site)
+    assert not site.temporary_files()
+    assert not site.stored()
+
+
+def _certificate(folder, name):
+    key, certificate = folder / f"{name}.key", folder / f"{name}.pem"
+    subprocess.run(
+        [
+            need("openssl"),
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            f"/CN={name}",
+            "-keyout",
+            key,
+            "-out",
+            certificate,
+        ],
+        check=True,
+        capture_output=True,
+    )
+    return str(certificate), str(key)
+
+
+def test_tls_takes_known_senders_only_and_a_silent_one_blocks_nobody(tmp_path):
+    server, sender, stranger = (_certificate(tmp_path, n) for n in ("server", "sender", "stranger"))
+    site = Site(tmp_path / "site", tls=tls_context(*server, sender[0]))
+    try:
+        silent = site.raw()  # opens a connection and never says hello
+        known = _tls_client(site, server[0], sender)
+        assert known.send_c_echo().Status == 0x0000
+        known.release()
+        assert not _tls_client(site, server[0], stranger).is_established
+        assert not site.associate().is_established
+        silent.close()
+    finally:
+        site.listener.stop()
+        site.ledger.close()
+
+
+def _tls_client(site, authority, identity):
+    context = ssl.create_default_context(cafile=authority)
+    context.check_hostname = False
+    context.load_cert_chain(*identity)
+    entity = AE(ae_title="TESTER")
+    entity.add_requested_context(Verification)
+    return entity.associate("127.0.0.1", site.port, ae_title="BONETUMOR", tls_args=(context, None))
 
 
 def _associate_request() -> bytes:

@@ -23,6 +23,8 @@ from bonetumor.service.intake import Intake
 from bonetumor.service.ports import Announced, Arrival, Incoming
 
 _MAX_COMMAND_BYTES = 64 * 1024
+# How much of refused objects is read, so that their sender hears the status, and not for ever.
+_MAX_DRAINED_BYTES = 1024**3
 _log = structlog.get_logger(__name__)
 
 
@@ -37,6 +39,7 @@ class Association:
         self._request: CommandSet | None = None
         self._incoming: Incoming | None = None
         self._refused: BoneTumorError | None = None
+        self._drained = 0
         self.stored = 0
 
     def serve(self) -> None:
@@ -120,6 +123,12 @@ class Association:
             raise ProtocolViolation("PDV: expected a command, got a data set")
         if self._incoming is not None:
             self._guarded(lambda incoming: incoming.write(fragment.data))
+        else:
+            self._drained += len(fragment.data)
+            if self._drained > _MAX_DRAINED_BYTES:
+                raise ProtocolViolation(
+                    "data set: expected a refused object to end, got more of it"
+                )
         if fragment.is_last:
             self._finish(fragment.context_id, self._request)
 

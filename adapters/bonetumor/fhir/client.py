@@ -39,6 +39,10 @@ class FhirClient:
             headers=headers, timeout=timeout_s, transport=transport, follow_redirects=False
         )
 
+    def close(self) -> None:
+        """Gives the connections back."""
+        self._http.close()
+
     def metadata(self) -> Resource:
         """The server's CapabilityStatement."""
         return self._send("GET", "metadata")

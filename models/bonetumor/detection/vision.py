@@ -5,6 +5,8 @@ import os
 import tempfile
 from types import ModuleType
 
+from PIL import Image
+
 from bonetumor.weights.vision import load_torchvision
 
 _OFFLINE = {"YOLO_OFFLINE": "1", "YOLO_AUTOINSTALL": "0", "YOLO_VERBOSE": "False"}
@@ -16,6 +18,9 @@ def load_ultralytics() -> ModuleType:
         os.environ.setdefault(name, value)
     os.environ.setdefault("YOLO_CONFIG_DIR", tempfile.gettempdir())
     load_torchvision()
+    open_picture = Image.open
     module = importlib.import_module("ultralytics")
+    # It replaces Pillow's open by one that wants a HEIF reader whenever a picture is unreadable.
+    Image.open = open_picture
     module.settings.update({k: False for k, v in module.settings.items() if isinstance(v, bool)})
     return module

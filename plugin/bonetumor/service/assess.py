@@ -16,7 +16,7 @@ from bonetumor.service.ports import Clock, FusionInput, Model, SlideReader, Stud
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Looked:
+class Looked:
     """What looking at all images gave. `best` is the image of the most certain detection."""
 
     detections: tuple[Detection, ...]
@@ -41,21 +41,14 @@ def assess(
         CorruptPixelData: an image cannot be decoded.
         ModelFault: the model's answer cannot be trusted.
     """
-    looked = _look(reader.images(study), model)
+    looked = look(reader.images(study), model)
     if looked.images == 0:
         raise UnsupportedImage(
             f"study: expected at least one radiograph, CT or MR image, got none in "
             f"{len(study.instances)} instances"
         )
     tiles, notes = _read_slides(evidence.pathology, slides)
-    diagnosis = diagnose(
-        looked.detections,
-        looked.best,
-        tiles,
-        evidence.labs,
-        model,
-        out_of_distribution=looked.out_of_distribution,
-    )
+    diagnosis = diagnose(looked, tiles, evidence.labs, model)
     run_key = _run_key(study, evidence, model)
     return Assessment(
         run_key=run_key,
@@ -70,41 +63,8 @@ def assess(
     )
 
 
-def diagnose(
-    detections: tuple[Detection, ...],
-    best: ClinicalImage | None,
-    tiles: tuple[SlideTiles, ...] | None,
-    labs: LabPanel | None,
-    model: Model,
-    *,
-    out_of_distribution: bool,
-) -> Diagnosis:
-    """The diagnosis of the most certain lesion; without lesion and slides there is none.
-
-    Blood alone never makes a diagnosis: it says nothing of a tumour that nobody has seen.
-    """
-    if best is None and not tiles:
-        return Diagnosis(
-            probabilities=None,
-            prediction_set=(),
-            abstained=True,
-            out_of_distribution=out_of_distribution,
-            used=(),
-            reason="no tumour localised and no pathology: nothing to classify",
-        )
-    top = max(detections, key=lambda d: d.score) if detections else None
-    return model.fusion.diagnose(
-        FusionInput(
-            image=best,
-            box=top.box if top else None,
-            slides=tiles or None,
-            labs=labs,
-            out_of_distribution=out_of_distribution,
-        )
-    )
-
-
-def _look(images: Iterable[ClinicalImage], model: Model) -> _Looked:
+def look(images: Iterable[ClinicalImage], model: Model) -> Looked:
+    """Detects on every image, one at a time; the images may be many, so only the best is kept."""
     detections: list[Detection] = []
     best, best_score, count, strange = None, -1.0, 0, 0
     for image in images:
@@ -115,11 +75,39 @@ def _look(images: Iterable[ClinicalImage], model: Model) -> _Looked:
         top = max((d.score for d in findings.detections), default=-1.0)
         if top > best_score:
             best, best_score = image, top
-    return _Looked(
+    return Looked(
         detections=tuple(detections),
-        best=best if detections else None,
+        best=best,
         images=count,
         out_of_distribution=count > 0 and strange == count,
+    )
+
+
+def diagnose(
+    looked: Looked, tiles: tuple[SlideTiles, ...] | None, labs: LabPanel | None, model: Model
+) -> Diagnosis:
+    """The diagnosis of the most certain lesion; without lesion and slides there is none.
+
+    Blood alone never makes a diagnosis: it says nothing of a tumour that nobody has seen.
+    """
+    if looked.best is None and not tiles:
+        return Diagnosis(
+            probabilities=None,
+            prediction_set=(),
+            abstained=True,
+            out_of_distribution=looked.out_of_distribution,
+            used=(),
+            reason="no tumour localised and no pathology: nothing to classify",
+        )
+    top = max(looked.detections, key=lambda d: d.score, default=None)
+    return model.fusion.diagnose(
+        FusionInput(
+            image=looked.best,
+            box=top.box if top else None,
+            slides=tiles or None,
+            labs=labs,
+            out_of_distribution=looked.out_of_distribution,
+        )
     )
 
 

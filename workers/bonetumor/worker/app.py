@@ -1,7 +1,7 @@
 """The Celery application: queues, broker settings, and nothing that could lose work silently.
 
 Messages carry a study UID, as JSON. The embedded broker is a folder; RabbitMQ gets quorum queues
-with a delivery limit and a dead-letter exchange; Redis a visibility timeout above the lease.
+with a delivery limit; Redis a visibility timeout above the lease.
 """
 
 from pathlib import Path
@@ -15,7 +15,6 @@ from bonetumor.worker.settings import Settings
 
 IO, GPU = "io", "gpu"
 QUEUE_OF = {step: GPU if step is Step.ASSESS else IO for step in Step}
-_DEAD_LETTERS = "bonetumor.dead"
 _DELIVERY_LIMIT = 3
 
 
@@ -44,11 +43,7 @@ def build_app(settings: Settings) -> Celery:
 def _queue(name: str, settings: Settings) -> Queue:
     arguments: dict[str, Any] = {}
     if settings.queue.url.startswith("amqp"):
-        arguments = {
-            "x-queue-type": "quorum",
-            "x-delivery-limit": _DELIVERY_LIMIT,
-            "x-dead-letter-exchange": _DEAD_LETTERS,
-        }
+        arguments = {"x-queue-type": "quorum", "x-delivery-limit": _DELIVERY_LIMIT}
     exchange = Exchange(f"bonetumor.{name}", type="direct")
     return Queue(name, exchange, routing_key=name, queue_arguments=arguments)
 

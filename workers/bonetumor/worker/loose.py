@@ -17,7 +17,7 @@ from bonetumor.domain.errors import BoneTumorError, CorruptPixelData, InvalidInp
 from bonetumor.domain.image import ClinicalImage, ImageReference
 from bonetumor.domain.lesion import Detection
 from bonetumor.domain.uid import UID
-from bonetumor.service.assess import diagnose
+from bonetumor.service.assess import diagnose, look
 from bonetumor.service.ports import Model
 from bonetumor.worker.settings import Settings
 from bonetumor.worker.thinking import build_model
@@ -43,24 +43,13 @@ def assess_files(settings: Settings, files: Sequence[Path], out: Console, *, as_
 def assess_file(path: Path, model: Model) -> dict[str, Any]:
     """One entry of the list: file, lesions and diagnosis, or the error."""
     try:
-        detections: list[Detection] = []
-        best, best_score, images, strange = None, -1.0, 0, 0
-        for image in read_images(path):
-            findings = model.detector.detect(image)
-            images += 1
-            strange += findings.out_of_distribution
-            detections.extend(findings.detections)
-            top = max((d.score for d in findings.detections), default=-1.0)
-            if top > best_score:
-                best, best_score = image, top
-        diagnosis = diagnose(
-            tuple(detections), best, None, None, model, out_of_distribution=strange == images
-        )
+        looked = look(read_images(path), model)
+        diagnosis = diagnose(looked, None, None, model)
     except BoneTumorError as error:
         return {"file": str(path), "error": {"code": error.code, "message": str(error)}}
     return {
         "file": str(path),
-        "lesions": [_lesion(d) for d in sorted(detections, key=lambda d: -d.score)],
+        "lesions": [_lesion(d) for d in sorted(looked.detections, key=lambda d: -d.score)],
         "diagnosis": _diagnosis(diagnosis),
         "model": {
             "version": model.algorithm.bundle_version,
