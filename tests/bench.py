@@ -2,7 +2,8 @@
 
 1. Receiving: instances per second of our listener (durable: fsync of file and folder and a ledger
    commit before each Success), of Orthanc with its default settings, and of DCMTK's storescp
-   (which does not fsync), for the same files from the same sender (DCMTK's storescu).
+   (which does not fsync), for the same files from the same sender (DCMTK's storescu). All three
+   DCMTK-based programs run with TCP_NODELAY=1; without it each waits 40 ms an instance.
 2. The whole line: seconds from the last instance to delivered, split by step, and the model's
    own share of it.
 

@@ -84,7 +84,10 @@ class Orthanc:
         }
         path = self.folder / "orthanc.json"
         path.write_text(json.dumps(settings))
-        with running([need("Orthanc", "/usr/sbin"), str(path)], self.folder / "orthanc.log"):
+        # Orthanc receives through DCMTK, which waits for delayed ACKs unless it is told not to.
+        environment = {**os.environ, "TCP_NODELAY": "1"}
+        command = [need("Orthanc", "/usr/sbin"), str(path)]
+        with running(command, self.folder / "orthanc.log", env=environment):
             wait_until(lambda: answers(self.http) and answers(self.port), 60, "Orthanc")
             yield self
 
