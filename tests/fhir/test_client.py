@@ -130,11 +130,15 @@ def _patient(key="1", value="P1", **more):
     } | more
 
 
+def _bundle(resources):
+    return {"resourceType": "Bundle", "entry": [{"resource": r} for r in resources]}
+
+
 IDENTITY = PatientIdentity(patient_id="P1", issuer="H", birth_date="2000-02-03", sex="F")
 
 
 def _match(ehr, identity=IDENTITY, *patients):
-    ehr.store.load(patients)
+    ehr.store.load(_bundle(patients))
     return PatientMatcher(ehr.client, {"H": "urn:h"}).find(identity)
 
 
@@ -189,43 +193,58 @@ def test_pathology_is_found_by_its_codes_and_broken_slides_are_named(ehr):
     subject = {"reference": "Patient/1"}
     loinc = {"coding": [{"system": "http://loinc.org", "code": "11526-1"}]}
     ehr.store.load(
-        [
-            {
-                "resourceType": "Media",
-                "id": "m",
-                "status": "completed",
-                "subject": subject,
-                "content": {"contentType": "image/png", "data": "aGVsbG8="},
-            },
-            {
-                "resourceType": "DiagnosticReport",
-                "id": "d",
-                "status": "final",
-                "code": loinc,
-                "subject": subject,
-                "media": [{"link": {"reference": "Media/m"}}],
-            },
-            {
-                "resourceType": "DiagnosticReport",
-                "id": "other",
-                "status": "final",
-                "subject": subject,
-                "code": {"coding": [{"code": "24627-2"}]},
-            },
-            {
-                "resourceType": "DocumentReference",
-                "id": "x",
-                "status": "current",
-                "type": loinc,
-                "subject": subject,
-                "content": [
-                    {"attachment": {"contentType": "image/jpeg", "url": "http://evil.test/a.jpg"}}
-                ],
-            },
-        ]
+        _bundle(
+            [
+                {
+                    "resourceType": "Media",
+                    "id": "m",
+                    "status": "completed",
+                    "subject": subject,
+                    "content": {"contentType": "image/png", "data": "aGVsbG8="},
+                },
+                {
+                    "resourceType": "DiagnosticReport",
+                    "id": "d",
+                    "status": "final",
+                    "code": loinc,
+                    "subject": subject,
+                    "media": [{"link": {"reference": "Media/m"}}],
+                },
+                {
+                    "resourceType": "DiagnosticReport",
+                    "id": "other",
+                    "status": "final",
+                    "subject": subject,
+                    "code": {"coding": [{"code": "24627-2"}]},
+                },
+                {
+                    "resourceType": "DocumentReference",
+                    "id": "x",
+                    "status": "current",
+                    "type": loinc,
+                    "subject": subject,
+                    "content": [
+                        {
+                            "attachment": {
+                                "contentType": "image/jpeg",
+                                "url": "http://evil.test/a.jpg",
+                            }
+                        }
+                    ],
+                },
+            ]
+        )
     )
     found = read_pathology(ehr.client, "Patient/1")
     assert found.reports == ("DiagnosticReport/d",)
     assert [(s.source, s.data) for s in found.slides] == [("Media/m", b"hello")]
     assert "origin" in found.not_understood[0]
     assert read_pathology(ehr.client, "Patient/2") is None
+
+
+def test_a_transaction_bundle_can_be_loaded_into_the_simulated_ehr(ehr):
+    patient = {"fullUrl": "urn:uuid:1", "resource": {"resourceType": "Patient"}}
+    lab = {"resourceType": "Observation", "subject": {"reference": "urn:uuid:1"}}
+    ehr.store.load({"entry": [patient, {"resource": lab}, {"request": {}}]})
+    [found] = ehr.store.search("Observation", {"patient": "loaded-0"})
+    assert found["subject"]["reference"] == "Patient/loaded-0"

@@ -2,7 +2,6 @@
 
 import json
 import threading
-from collections.abc import Iterable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -20,11 +19,22 @@ class RecordStore:
         self._lock = threading.RLock()
         self.created: list[str] = []
 
-    def load(self, resources: Iterable[Resource]) -> None:
-        """Puts resources in as they are, under their own ids."""
+    def load(self, bundle: Resource) -> None:
+        """Puts every resource of a Bundle in, under its own id or a new one.
+
+        References by `fullUrl`, as transaction Bundles have them, come to point at those ids.
+        """
         with self._lock:
-            for resource in resources:
-                self._resources[resource["resourceType"], resource["id"]] = resource
+            names, resources = {}, []
+            for number, entry in enumerate(bundle.get("entry") or []):
+                resource = entry.get("resource") or {}
+                if "resourceType" in resource:
+                    held = {**resource, "id": resource.get("id") or f"loaded-{number}"}
+                    resources.append(held)
+                    if entry.get("fullUrl"):
+                        names[entry["fullUrl"]] = f"{held['resourceType']}/{held['id']}"
+            for held in resources:
+                self._resources[held["resourceType"], held["id"]] = _resolved(held, names)
 
     def read(self, kind: str, key: str) -> Resource | None:
         """One resource."""

@@ -1,13 +1,13 @@
 """A small modality: sends DICOM files as a PACS would."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pydicom
 from pynetdicom import AE, build_context
 from pynetdicom.sop_class import Verification
 
-from bonetumor.domain.errors import ArchiveUnavailable, Rejected
+from bonetumor.domain.errors import ArchiveUnavailable
 
 _MAX_CONTEXTS = 128
 
@@ -25,13 +25,14 @@ def echo(host: str, port: int, ae_title: str) -> bool:
 
 
 def send_files(
-    files: Sequence[Path], host: str, port: int, ae_title: str, sent: Callable[[Path], None]
-) -> None:
+    files: Sequence[Path], host: str, port: int, ae_title: str
+) -> Iterator[tuple[Path, int | None]]:
     """C-STORE of every file in the transfer syntax it has, over one association.
+
+    Yields each file with the status of its answer, None where there was no answer.
 
     Raises:
         ArchiveUnavailable: no association.
-        Rejected: an object that was not answered with Success.
     """
     entity = AE(ae_title="SENDER")
     pairs = {_syntaxes(path) for path in files}
@@ -42,11 +43,7 @@ def send_files(
     try:
         for path in files:
             # The path form sends the stored bytes as they are, without decoding them.
-            status = association.send_c_store(path).get("Status")
-            if status != 0x0000:
-                said = "no answer" if status is None else f"{status:04X}"
-                raise Rejected(f"sending: expected Success for {path.name}, got {said}")
-            sent(path)
+            yield path, association.send_c_store(path).get("Status")
     finally:
         association.release()
 

@@ -21,24 +21,18 @@ from typing import Any
 from rich.console import Console
 from sqlalchemy import Engine
 
-from bonetumor.dicom.reader import read_file, read_header
-from bonetumor.domain.errors import InvalidInput, NotDicom, Unavailable
+from bonetumor.domain.errors import InvalidInput, Unavailable
 from bonetumor.domain.progress import Claim, Step, StudyState
-from bonetumor.domain.study import StudyHeader
 from bonetumor.domain.uid import UID
-from bonetumor.phantom.dicom import to_dicom
-from bonetumor.phantom.fhir import to_fhir
-from bonetumor.phantom.patient import draw_patient
 from bonetumor.simulator.archive import SimulatedArchive
 from bonetumor.simulator.ehr import SimulatedEhr
 from bonetumor.simulator.sender import echo, send_files
 from bonetumor.store.engine import open_engine
 from bonetumor.store.ledger import SqlLedger
 from bonetumor.worker import wiring
+from bonetumor.worker.demo_input import DemoInput, own_study, synthetic_study
 from bonetumor.worker.showing import Shown, write_pages
 
-_SEED = 2026
-_PATIENT_SYSTEM = "https://bonetumor.example/demo/patient-id"
 _READY_S = 60.0
 _DONE_S = 600.0
 _ENDED = {StudyState.DONE, StudyState.HELD, StudyState.FAILED}
@@ -54,16 +48,6 @@ class DemoPlan:
     patient: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Sent:
-    """The files to send, what they say of their studies, and what the EHR holds."""
-
-    files: list[Path]
-    headers: dict[UID, StudyHeader]
-    bundle: dict[str, Any] | None
-    systems: dict[str, str]
-
-
 def run_demo(plan: DemoPlan, say: Console) -> None:
     """Runs the demo; raises if a study does not end in success."""
     out = plan.out.absolute()
@@ -73,11 +57,14 @@ def run_demo(plan: DemoPlan, say: Console) -> None:
     for old in (*out.glob("*.dcm"), *out.glob("overlay*.png")):
         old.unlink()
     work.mkdir(parents=True)
-    sent = _own_study(plan) if plan.study else _synthetic_study(plan.patient, work)
+    if plan.study is not None:
+        sent = own_study(plan.study, plan.fhir, say)
+    else:
+        sent = synthetic_study(plan.patient, work)
     archive, ehr = SimulatedArchive(out / "archive"), SimulatedEhr()
     archive_port, base_url = archive.start(), ehr.start()
     if sent.bundle is not None:
-        ehr.store.load(e["resource"] for e in sent.bundle.get("entry") or [])
+        ehr.store.load(sent.bundle)
     port = _free_port()
     settings = _environment(
         work, port, archive_port, base_url if sent.bundle else None, sent.systems
@@ -89,9 +76,9 @@ def run_demo(plan: DemoPlan, say: Console) -> None:
     )
     try:
         with _plugin(settings, work, port, say):
-            _send(sent.files, port, say)
+            taken = _send(sent, port, say)
             ledger = _ledger(work)
-            states = _follow(ledger, list(sent.headers), say)
+            states = _follow(ledger, sorted(taken), say)
             shown = [
                 Shown(
                     study=ledger.study(uid),
@@ -102,104 +89,14 @@ def run_demo(plan: DemoPlan, say: Console) -> None:
                     assessment=_document(ledger, uid, Step.SEND_SR),
                 )
                 for uid, header in sent.headers.items()
+                if uid in taken
             ]
     finally:
         archive.stop()
         ehr.stop()
     posted = [ehr.store.read(*name.split("/")) for name in ehr.store.created]
     write_pages(out, work / "spool", shown, archive.objects(), [p for p in posted if p])
-    _conclude(out, states, say)
-
-
-def _synthetic_study(number: int, work: Path) -> _Sent:
-    patient = draw_patient(_SEED, number)
-    dataset = to_dicom(patient)
-    path = work / "sent.dcm"
-    dataset.save_as(path, enforce_file_format=True)
-    header = read_header(dataset)
-    bundle = to_fhir(patient)
-    return _Sent(
-        files=[path],
-        headers={header.study_instance_uid: header},
-        bundle=bundle,
-        systems=_systems([header], bundle),
-    )
-
-
-def _own_study(plan: DemoPlan) -> _Sent:
-    assert plan.study is not None  # noqa: S101 - the caller looked
-    if not plan.study.is_dir():
-        raise InvalidInput(f"--study: expected a folder, got {plan.study}")
-    files: list[Path] = []
-    headers: dict[UID, StudyHeader] = {}
-    for path in sorted(p for p in plan.study.rglob("*") if p.is_file()):
-        try:
-            header = read_header(read_file(path, pixels=False))
-        except (NotDicom, AttributeError):
-            continue  # a folder may hold notes beside its images
-        files.append(path)
-        headers.setdefault(header.study_instance_uid, header)
-    if not files:
-        raise InvalidInput(f"--study: expected DICOM files in {plan.study}, got none")
-    bundle: dict[str, Any] | None
-    if plan.fhir is not None:
-        bundle = _read_bundle(plan.fhir)
-    else:
-        named = [h for h in headers.values() if h.patient.patient_id]
-        bundle = _bare_record(named) if len(named) == len(headers) else None
-    return _Sent(
-        files=files,
-        headers=headers,
-        bundle=bundle,
-        systems=_systems(list(headers.values()), bundle),
-    )
-
-
-def _read_bundle(path: Path) -> dict[str, Any]:
-    try:
-        bundle = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise InvalidInput(
-            f"--fhir: expected a FHIR Bundle in {path}, got {type(error).__name__}"
-        ) from error
-    if not isinstance(bundle, dict) or bundle.get("resourceType") != "Bundle":
-        raise InvalidInput(f"--fhir: expected a FHIR Bundle in {path}, got another resource")
-    return bundle
-
-
-def _bare_record(headers: Sequence[StudyHeader]) -> dict[str, Any]:
-    """An EHR that knows the patients of the images and nothing else."""
-    sexes = {"M": "male", "F": "female", "O": "other"}
-    entries: dict[str, dict[str, Any]] = {}
-    for number, header in enumerate(headers, start=1):
-        identity = header.patient
-        resource: dict[str, Any] = {
-            "resourceType": "Patient",
-            "id": f"demo-{number}",
-            "identifier": [{"system": _PATIENT_SYSTEM, "value": identity.patient_id}],
-        }
-        if identity.birth_date:
-            resource["birthDate"] = identity.birth_date
-        if identity.sex in sexes:
-            resource["gender"] = sexes[identity.sex]
-        entries.setdefault(identity.patient_id, {"resource": resource})
-    return {"resourceType": "Bundle", "type": "collection", "entry": list(entries.values())}
-
-
-def _systems(headers: Sequence[StudyHeader], bundle: dict[str, Any] | None) -> dict[str, str]:
-    """Which identifier system of the EHR stands behind each issuer of the images."""
-    systems = {}
-    patients = [
-        e["resource"]
-        for e in (bundle or {}).get("entry") or []
-        if e.get("resource", {}).get("resourceType") == "Patient"
-    ]
-    for header in headers:
-        for patient in patients:
-            for identifier in patient.get("identifier") or []:
-                if identifier.get("value") == header.patient.patient_id:
-                    systems[header.patient.issuer or ""] = str(identifier.get("system", ""))
-    return systems
+    _conclude(out, states, len(sent.headers) - len(taken), say)
 
 
 def _environment(
@@ -254,13 +151,19 @@ def _plugin(environment: dict[str, str], work: Path, port: int, say: Console) ->
                 os.killpg(process.pid, signal.SIGKILL)
 
 
-def _send(files: Sequence[Path], port: int, say: Console) -> None:
-    def sent(path: Path) -> None:
-        say.print(
-            f"  C-STORE {path.name}: Success, which means it is safe on disk", highlight=False
-        )
-
-    send_files(files, "127.0.0.1", port, "BONETUMOR", sent)
+def _send(sent: DemoInput, port: int, say: Console) -> set[UID]:
+    """Sends every file; answers the studies of which at least one instance was taken."""
+    taken = set()
+    for path, status in send_files(list(sent.files), "127.0.0.1", port, "BONETUMOR"):
+        if status == 0x0000:
+            taken.add(sent.files[path])
+            said = "Success, which means it is safe on disk"
+        else:
+            said = "no answer" if status is None else f"refused with status {status:04X}"
+        say.print(f"  C-STORE {path.name}: {said}", highlight=False, markup=False)
+    if not taken:
+        raise InvalidInput("demo: expected at least one file to be taken, got none")
+    return taken
 
 
 def _ledger(work: Path) -> SqlLedger:
@@ -310,13 +213,15 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _conclude(out: Path, states: dict[UID, StudyState], say: Console) -> None:
+def _conclude(out: Path, states: dict[UID, StudyState], refused: int, say: Console) -> None:
     for name in ("sr.dcm", "report.json", "overlay.png", "detections.json", "index.html"):
         path = out / name
         say.print(
             f"  {'wrote' if path.exists() else 'no   '} {path}", highlight=False, soft_wrap=True
         )
     stopped = {s: state for s, state in states.items() if state is not StudyState.DONE}
+    if refused:
+        say.print(f"{refused} studies were refused in full: see the statuses above.")
     if stopped:
         raise InvalidInput(
             f"demo: expected every study to be done, got {', '.join(map(str, stopped.values()))}; "

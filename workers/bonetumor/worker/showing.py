@@ -132,6 +132,11 @@ def _draw(image: ClinicalImage, lesions: Sequence[Lesion]) -> Image.Image:
         pen.rectangle(box.as_tuple(), outline=_COLOUR, width=width)
         text = f"{lesion.tracking_identifier} {lesion.detection.score:.0%}"
         pen.text(
-            (box.x0, box.y1 + width), text, fill=_COLOUR, font_size=max(14, max(picture.size) // 60)
+            (box.x0, box.y1 + width),
+            text,
+            fill=_COLOUR,
+            font_size=max(14, max(picture.size) // 50),
+            stroke_width=2,
+            stroke_fill=(0, 0, 0),
         )
     return picture
