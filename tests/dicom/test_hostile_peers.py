@@ -21,6 +21,7 @@ from kit.site import (
     MAX_PDU,
     Site,
     associate_request,
+    command_of,
     dx_context,
     is_closed,
     p_data,
@@ -170,8 +171,8 @@ def test_a_refused_object_without_end_is_cut_off(site, monkeypatch):
     with site.raw() as sock:
         sock.sendall(associate_request())
         read_pdu(sock)
-        command, endless = store_bytes(studies.dataset(23)), p_data(bytes(16000), 0)
-        sock.sendall(command[: command.index(b"\x04\x00", 6)])
+        command, endless = command_of(store_bytes(studies.dataset(23))), p_data(bytes(16000), 0)
+        sock.sendall(command)
         with pytest.raises(ConnectionError):
             sock.sendall(endless * 2000)
     settle(site)

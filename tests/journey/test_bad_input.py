@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import socket
+import struct
 from io import BytesIO
 
 import pydicom
@@ -14,6 +16,7 @@ from bonetumor.weights.bundle import shipped_bundle
 from kit import studies
 from kit.plugin import Plugin, storescu
 from kit.servers import FhirServer, Orthanc, wait_until
+from kit.site import associate_request, command_of, p_data, read_pdu, store_bytes
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +48,22 @@ def _said(plugin, study) -> str:
     """What `bonetumor status` shows as the study's problem."""
     rows = json.loads(plugin.command("status", "--json").stdout)
     return next(r["problem"] for r in rows if r["study_instance_uid"] == study)
+
+
+def test_what_is_not_dicom_is_refused_and_visible(plugin):
+    """A C-STORE whose data set is garbage: C000, a line in status, nothing stored."""
+    image = _image("garbage")
+    command = command_of(store_bytes(image))
+    with socket.create_connection(("127.0.0.1", plugin.port), timeout=10) as sock:
+        sock.sendall(associate_request())
+        read_pdu(sock)
+        sock.sendall(command + p_data(b"This is not DICOM." * 50, 0x02))
+        answer = read_pdu(sock)
+    assert struct.pack("<HHLH", 0, 0x0900, 2, 0xC000) in answer
+    rows = json.loads(plugin.command("status", "--refused", "--json").stdout)
+    [row] = [r for r in rows if r["sop_instance_uid"] == image.SOPInstanceUID]
+    assert row["problem"].startswith("NotDicom: data set: expected")
+    assert plugin.state(str(image.StudyInstanceUID)) is None
 
 
 def test_an_image_without_pixel_data_fails_visibly(plugin, tmp_path):

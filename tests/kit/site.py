@@ -111,6 +111,11 @@ def store_bytes(image) -> bytes:
     return b"".join(parts)
 
 
+def command_of(request: bytes) -> bytes:
+    """The first PDU of a C-STORE request: its command set."""
+    return request[: 6 + struct.unpack(">L", request[2:6])[0]]
+
+
 def p_data(data: bytes, control: int) -> bytes:
     value = struct.pack(">LBB", len(data) + 2, 1, control) + data
     return struct.pack(">BBL", 4, 0, len(value)) + value

@@ -11,7 +11,7 @@ from bonetumor.domain.case import Evidence
 from bonetumor.domain.errors import Misconfigured, StorageUnavailable
 from bonetumor.domain.labs import Analyte, LabPanel, LabResult
 from bonetumor.domain.pathology import Pathology, PathologySlide
-from bonetumor.domain.progress import Step, StudyState
+from bonetumor.domain.progress import Refusal, Step, StudyState
 from bonetumor.domain.study import Instance, InstanceKeys
 from bonetumor.service.ports import Arrival
 from bonetumor.store.engine import open_engine
@@ -154,6 +154,15 @@ def test_a_repetition_changes_nothing_and_a_conflict_is_noted(ledger):
     assert ledger.record_instance(instance(1, sha256="b")) is Arrival.CONFLICTING
     assert [e.kind for e in ledger.story("1.2.3")] == ["receiving", "conflict"]
     assert ledger.study("1.2.3").instances[0].sha256 == "a" * 64
+
+
+def test_refusals_are_kept_the_newest_first_and_not_for_ever(ledger, monkeypatch):
+    monkeypatch.setattr("bonetumor.store.receiving._REFUSALS_KEPT", 3)
+    for number in range(5):
+        ledger.note_refusal(
+            Refusal(at=START, calling_ae_title="X", sop_instance_uid=str(number), problem="p")
+        )
+    assert [r.sop_instance_uid for r in ledger.refusals()] == ["4", "3", "2"]
 
 
 def test_a_study_closes_only_after_quiet_and_only_at_its_revision(ledger, clock):

@@ -139,6 +139,9 @@ class Association:
                 self._guarded(self._keep)
             status, comment = _verdict(self._refused)
         if self._refused is not None:
+            self._intake.refuse(
+                self._peer.calling_ae_title, _printable(request.sop_instance_uid), self._refused
+            )
             _log.warning(
                 "instance refused",
                 status=f"{status:04X}",
@@ -176,6 +179,11 @@ class Association:
 
 class ConflictingInstance(InvalidInput):
     """Other bytes under a SOP Instance UID that is stored already: the first stay."""
+
+
+def _printable(uid: str) -> str:
+    """What a peer called a UID, fit for a ledger: it may be anything."""
+    return "".join(c if c.isprintable() else "?" for c in uid)[:64]
 
 
 def _verdict(refused: BoneTumorError | None) -> tuple[Status, str]:

@@ -4,11 +4,18 @@ from collections.abc import Sequence
 
 from sqlalchemy import func, select, update
 
-from bonetumor.domain.progress import NEXT_STEP, Step, StudyEvent, StudyProgress, StudyState
+from bonetumor.domain.progress import (
+    NEXT_STEP,
+    Refusal,
+    Step,
+    StudyEvent,
+    StudyProgress,
+    StudyState,
+)
 from bonetumor.domain.uid import UID
 from bonetumor.store.database import LedgerTables, study_row
 from bonetumor.store.rows import is_due, progress_of, utc
-from bonetumor.store.schema import events, instances, studies
+from bonetumor.store.schema import events, instances, refusals, studies
 
 
 class Looking(LedgerTables):
@@ -35,6 +42,20 @@ class Looking(LedgerTables):
         query = select(studies, count.label("count")).order_by(studies.c.updated_at.desc())
         with self._transaction(write=False) as connection:
             return [progress_of(row) for row in connection.execute(query).mappings()]
+
+    def refusals(self) -> Sequence[Refusal]:
+        """The newest objects that were not taken, the newest first."""
+        query = select(refusals).order_by(refusals.c.id.desc())
+        with self._transaction(write=False) as connection:
+            return [
+                Refusal(
+                    at=utc(row["at"]),
+                    calling_ae_title=row["calling_ae_title"],
+                    sop_instance_uid=row["sop_instance_uid"],
+                    problem=row["problem"],
+                )
+                for row in connection.execute(query).mappings()
+            ]
 
     def story(self, study_instance_uid: UID) -> Sequence[StudyEvent]:
         """Everything that happened to a study, the oldest first."""

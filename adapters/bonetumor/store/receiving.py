@@ -3,16 +3,18 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from bonetumor.domain.progress import StudyState
+from bonetumor.domain.progress import Refusal, StudyState
 from bonetumor.domain.study import Instance, InstanceKeys
 from bonetumor.domain.uid import UID
 from bonetumor.service.ports import Arrival
 from bonetumor.store.database import LedgerTables, study_row
 from bonetumor.store.rows import instance_row
-from bonetumor.store.schema import instances, studies
+from bonetumor.store.schema import instances, refusals, studies
+
+_REFUSALS_KEPT = 1000
 
 
 class Receiving(LedgerTables):
@@ -38,6 +40,20 @@ class Receiving(LedgerTables):
         except IntegrityError:
             # Another process recorded the same UID between our look and our insert.
             return self.known(instance.keys, instance.sha256)
+
+    def note_refusal(self, refusal: Refusal) -> None:
+        """Remembers an object that was not taken; only the newest are kept."""
+        with self._transaction() as connection:
+            added = connection.execute(
+                insert(refusals).values(
+                    at=refusal.at,
+                    calling_ae_title=refusal.calling_ae_title[:16],
+                    sop_instance_uid=refusal.sop_instance_uid,
+                    problem=refusal.problem,
+                )
+            ).inserted_primary_key
+            newest = 0 if added is None else int(added[0])
+            connection.execute(delete(refusals).where(refusals.c.id <= newest - _REFUSALS_KEPT))
 
     def quiet_since(self, moment: datetime) -> Sequence[tuple[UID, int]]:
         """Studies still receiving whose last instance came before `moment`, with revision."""

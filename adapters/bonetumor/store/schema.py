@@ -1,4 +1,7 @@
-"""The tables of the ledger. Nothing in `events` or `documents` is ever overwritten."""
+"""The tables of the ledger. Nothing in `events` or `documents` is ever overwritten.
+
+`refusals` keeps the newest only: a hostile sender must not fill the disk with them.
+"""
 
 from sqlalchemy import (
     Column,
@@ -68,6 +71,16 @@ events = Table(
     Column("kind", String(32), nullable=False),
     Column("detail", Text, nullable=False),
     Index("events_by_study", "study_instance_uid", "id"),
+)
+
+refusals = Table(
+    "refusals",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("at", DateTime(timezone=True), nullable=False),
+    Column("calling_ae_title", String(16), nullable=False),
+    Column("sop_instance_uid", _UID, nullable=False),
+    Column("problem", Text, nullable=False),
 )
 
 documents = Table(

@@ -82,6 +82,16 @@ class StudyProgress:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """An object that was sent and not taken; its sender was told so."""
+
+    at: datetime
+    calling_ae_title: str
+    sop_instance_uid: str
+    problem: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StudyEvent:
     """One thing that happened to a study. Events are added, never changed."""
 

@@ -1,6 +1,7 @@
 """Receiving: an instance is safe before the sender hears Success."""
 
-from bonetumor.domain.errors import StorageUnavailable
+from bonetumor.domain.errors import BoneTumorError, StorageUnavailable
+from bonetumor.domain.progress import Refusal
 from bonetumor.domain.study import Instance
 from bonetumor.service.ports import Announced, Arrival, Clock, Inbox, Incoming, InstanceLedger
 
@@ -16,6 +17,20 @@ class Intake:
     def open(self, announced: Announced) -> Incoming:
         """A place for an object that is about to be sent."""
         return self._inbox.open(announced)
+
+    def refuse(self, calling_ae_title: str, sop_instance_uid: str, error: BoneTumorError) -> None:
+        """Remembers that an object was not taken; never fails, the sender is being told anyway."""
+        try:
+            self._ledger.note_refusal(
+                Refusal(
+                    at=self._clock(),
+                    calling_ae_title=calling_ae_title,
+                    sop_instance_uid=sop_instance_uid,
+                    problem=f"{error.code}: {error}",
+                )
+            )
+        except StorageUnavailable:
+            return  # the ledger is why nothing is taken: A700 and the log say so
 
     def keep(self, incoming: Incoming) -> Arrival:
         """Checks, makes durable and records the object; only then may Success be answered.

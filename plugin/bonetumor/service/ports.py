@@ -12,7 +12,7 @@ from bonetumor.domain.image import BoundingBox, ClinicalImage
 from bonetumor.domain.labs import LabPanel
 from bonetumor.domain.lesion import Detection
 from bonetumor.domain.pathology import Pathology, PathologySlide, SlideTiles
-from bonetumor.domain.progress import Claim, Step, StudyEvent, StudyProgress, StudyState
+from bonetumor.domain.progress import Claim, Refusal, Step, StudyEvent, StudyProgress, StudyState
 from bonetumor.domain.study import Instance, InstanceKeys, PatientIdentity, Study, StudyHeader
 from bonetumor.domain.uid import UID
 
@@ -90,6 +90,10 @@ class InstanceLedger(Protocol):
         """Adds the instance and (re)opens its study, or notes a conflict, durably."""
         ...
 
+    def note_refusal(self, refusal: Refusal) -> None:
+        """Remembers an object that was not taken, so that people can see it."""
+        ...
+
     def quiet_since(self, moment: datetime) -> Sequence[tuple[UID, int]]:
         """Studies still receiving whose last instance came before `moment`, with revision."""
         ...
@@ -146,6 +150,10 @@ class Overview(Protocol):
 
     def progress(self) -> Sequence[StudyProgress]:
         """All studies, the newest first."""
+        ...
+
+    def refusals(self) -> Sequence[Refusal]:
+        """The newest objects that were not taken, the newest first."""
         ...
 
     def story(self, study_instance_uid: UID) -> Sequence[StudyEvent]:

@@ -83,12 +83,16 @@ def status(
         str | None, typer.Argument(help="A Study Instance UID, for its whole story")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="For programs")] = False,
+    refused: Annotated[bool, typer.Option("--refused", help="Objects that were not taken")] = False,
     settings: SettingsFile = None,
 ) -> None:
     """Shows where every study is, what is wrong with it, and what happens next."""
-    from bonetumor.worker import inspection
+    from bonetumor.worker import inspection  # start fast
 
-    inspection.show_status(_start(settings, "status"), study, _out, as_json=json)
+    if refused:
+        inspection.show_refusals(_start(settings, "status"), _out, as_json=json)
+    else:
+        inspection.show_status(_start(settings, "status"), study, _out, as_json=json)
 
 
 @app.command()

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from datetime import datetime
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from bonetumor.domain.errors import InvalidInput
@@ -26,6 +27,9 @@ def show_status(settings: Settings, study: str | None, out: Console, *, as_json:
             out.print_json(json.dumps([asdict(r) for r in rows], default=_plain))
         else:
             out.print(_overview(rows) if rows else "No study has been received yet.")
+            refused = ledger.refusals()
+            if refused:
+                out.print(f"{len(refused)} objects were refused: see `bonetumor status --refused`.")
         return
     story = ledger.story(parse_uid(study, name="Study Instance UID"))
     if not story:
@@ -34,6 +38,24 @@ def show_status(settings: Settings, study: str | None, out: Console, *, as_json:
         out.print_json(json.dumps([asdict(e) for e in story], default=_plain))
     else:
         out.print(_story(story))
+
+
+def show_refusals(settings: Settings, out: Console, *, as_json: bool) -> None:
+    """The objects that were sent and not taken, the newest first."""
+    refused = wiring.build_ledger(settings).refusals()
+    if as_json:
+        out.print_json(json.dumps([asdict(r) for r in refused], default=_plain))
+        return
+    table = Table("when (UTC)", "from", "SOP Instance UID as announced", "problem")
+    for refusal in refused:
+        table.add_row(
+            f"{refusal.at:%Y-%m-%d %H:%M:%S}",
+            escape(refusal.calling_ae_title),
+            escape(refusal.sop_instance_uid),
+            escape(refusal.problem),
+        )
+    table.columns[3].overflow = "fold"
+    out.print(table)
 
 
 def retry_studies(settings: Settings, study: str | None, out: Console) -> None:
