@@ -149,8 +149,7 @@ class Association:
                 reason=str(self._refused),
                 calling_ae_title=self._peer.calling_ae_title,
             )
-        else:
-            self.stored += 1
+        self.stored += status is Status.SUCCESS
         self._request = self._incoming = self._refused = None
         self._answer(context_id, request, status, comment)
 

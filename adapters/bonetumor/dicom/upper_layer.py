@@ -110,7 +110,7 @@ class Wire:
 
     def send_command(self, context_id: int, command: bytes, max_peer_bytes: int) -> None:
         """Sends a command set as P-DATA, in pieces the peer takes."""
-        room = max_peer_bytes - _PDV.size if max_peer_bytes else len(command)
+        room = max(1, max_peer_bytes - _PDV.size) if max_peer_bytes else len(command)
         for start in range(0, len(command), room):
             piece = command[start : start + room]
             control = 0x01 | (0x02 if start + room >= len(command) else 0)
