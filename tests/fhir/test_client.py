@@ -1,15 +1,20 @@
 """The client against servers that misbehave, and the matcher against patients that almost match."""
 
+from datetime import timedelta
+
 import httpx
 import pytest
 
 from bonetumor.domain.errors import FhirUnavailable, MalformedResource, PatientNotMatched, Rejected
 from bonetumor.domain.study import PatientIdentity
 from bonetumor.fhir.client import FhirClient
+from bonetumor.fhir.labs import LabWindow
 from bonetumor.fhir.pathology import read_pathology
 from bonetumor.fhir.patient import PatientMatcher
+from bonetumor.fhir.record import FhirHealthRecord
 from bonetumor.simulator.ehr import SimulatedEhr
 
+WINDOW = LabWindow(before=timedelta(days=1), after=timedelta(days=1))
 BASE = "http://ehr.test/fhir"
 
 
@@ -248,3 +253,21 @@ def test_a_transaction_bundle_can_be_loaded_into_the_simulated_ehr(ehr):
     ehr.store.load({"entry": [patient, {"resource": lab}, {"request": {}}]})
     [found] = ehr.store.search("Observation", {"patient": "loaded-0"})
     assert found["subject"]["reference"] == "Patient/loaded-0"
+
+
+def test_a_server_that_knows_no_pathology_is_named_and_not_fatal():
+    def refuse(request):
+        return httpx.Response(404, json={"issue": [{"code": "not-supported"}]})
+
+    found = read_pathology(client(refuse), "Patient/1")
+    assert [said.split(":")[0] for said in found.not_understood] == [
+        "DiagnosticReport",
+        "DocumentReference",
+    ]
+    record = FhirHealthRecord(client(refuse), PatientMatcher(client(refuse), {}), WINDOW)
+    assert record.order("Patient/1", "A1") is None
+
+
+def test_a_server_that_is_down_is_never_taken_for_one_that_holds_nothing():
+    with pytest.raises(FhirUnavailable):
+        read_pathology(client(lambda _: httpx.Response(503)), "Patient/1")

@@ -42,6 +42,9 @@ class FakeLedger:
     def put_off(self, claim, problem, until):
         self.calls.append(("put_off", problem, until))
 
+    def drop(self, claim, problem, until):
+        self.calls.append(("drop", problem, until))
+
     def stop(self, claim, state, problem):
         self.calls.append(("stop", state, problem))
 
@@ -104,6 +107,8 @@ def test_what_stays_wrong_stops_visibly(error, state):
     assert ledger.calls == [("stop", state, f"{type(error).__name__}: {error}")]
 
 
-def test_a_bug_is_not_swallowed():
+def test_a_bug_is_counted_and_not_swallowed():
+    ledger = FakeLedger()
     with pytest.raises(ZeroDivisionError):
-        walk(FakeLedger(), lambda _: 1 / 0).take("1.2", Step.GATHER)
+        walk(ledger, lambda _: 1 / 0).take("1.2", Step.GATHER)
+    assert ledger.calls == [("drop", "crashed with ZeroDivisionError", NOW + timedelta(seconds=4))]

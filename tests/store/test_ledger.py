@@ -237,7 +237,21 @@ def test_a_poison_study_stops_after_three_attempts(ledger):
     assert ledger.claim("1.2.3", Step.GATHER, "host:1") is None
     [row] = ledger.progress()
     assert row.state is StudyState.FAILED
-    assert "3 workers that died" in row.problem
+    assert "3 attempts that died (without a word)" in row.problem
+
+
+def test_a_step_that_crashes_is_tried_again_and_then_fails_with_its_reason(ledger, clock):
+    complete(ledger)
+    for attempt in (1, 2, 3):
+        claim = ledger.claim("1.2.3", Step.GATHER, "me")
+        assert claim.attempt == attempt
+        ledger.drop(claim, "crashed with KeyError", clock.now + timedelta(seconds=5))
+        assert ledger.due() == []
+        clock.forward(6)
+    assert ledger.claim("1.2.3", Step.GATHER, "me") is None
+    [row] = ledger.progress()
+    assert row.state is StudyState.FAILED
+    assert "crashed with KeyError" in row.problem
 
 
 def test_a_step_that_is_put_off_waits_and_counts(ledger, clock):

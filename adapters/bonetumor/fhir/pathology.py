@@ -20,7 +20,7 @@ def read_pathology(client: FhirClient, patient: str) -> Pathology | None:
     slides: dict[str, PathologySlide] = {}
     reports: list[str] = []
     problems: list[str] = []
-    for source, attachment in _attachments(client, patient, reports):
+    for source, attachment in _attachments(client, patient, reports, problems):
         if not str(attachment.get("contentType", "")).startswith("image/"):
             continue
         if len(slides) >= _MAX_SLIDES:
@@ -44,19 +44,26 @@ def read_pathology(client: FhirClient, patient: str) -> Pathology | None:
 
 
 def _attachments(
-    client: FhirClient, patient: str, reports: list[str]
+    client: FhirClient, patient: str, reports: list[str], problems: list[str]
 ) -> Iterator[tuple[str, Resource]]:
     """Every attachment with a name; adds each report's reference to `reports`."""
-    key = {"patient": patient.split("/")[1]}
-    for report in client.search("DiagnosticReport", key):
+    for report in _search(client, "DiagnosticReport", patient, problems):
         if _is_pathology(report) and report.get("status") not in _VOID:
             reports.append(f"DiagnosticReport/{report['id']}")
             yield from _of_report(client, report)
-    for document in client.search("DocumentReference", key):
+    for document in _search(client, "DocumentReference", patient, problems):
         if _is_pathology(document) and document.get("status") == "current":
             for number, content in enumerate(document.get("content") or []):
                 name = f"DocumentReference/{document['id']}#content[{number}]"
                 yield name, content.get("attachment") or {}
+
+
+def _search(client: FhirClient, kind: str, patient: str, problems: list[str]) -> Iterator[Resource]:
+    """The patient's resources of a kind; a server that refuses the question is named."""
+    try:
+        yield from client.search(kind, {"patient": patient.split("/")[1]})
+    except Rejected as error:
+        problems.append(f"{kind}: {error}")
 
 
 def _of_report(client: FhirClient, report: Resource) -> Iterator[tuple[str, Resource]]:

@@ -2,6 +2,9 @@
 
 from datetime import datetime
 
+import structlog
+
+from bonetumor.domain.errors import Rejected
 from bonetumor.domain.labs import LabPanel
 from bonetumor.domain.pathology import Pathology
 from bonetumor.domain.study import PatientIdentity
@@ -9,6 +12,8 @@ from bonetumor.fhir.client import FhirClient
 from bonetumor.fhir.labs import LabWindow, read_labs
 from bonetumor.fhir.pathology import read_pathology
 from bonetumor.fhir.patient import PatientMatcher
+
+_log = structlog.get_logger(__name__)
 
 
 class FhirHealthRecord:
@@ -36,9 +41,15 @@ class FhirHealthRecord:
         if not accession_number:
             return None
         criteria = {"patient": patient.split("/")[1], "identifier": accession_number}
+        try:
+            candidates = list(self._client.search("ServiceRequest", criteria))
+        except Rejected as error:
+            # An EHR without orders over FHIR: the report goes out without one.
+            _log.warning("no orders to be had", reason=str(error))
+            return None
         found = [
             r
-            for r in self._client.search("ServiceRequest", criteria)
+            for r in candidates
             if any(i.get("value") == accession_number for i in r.get("identifier") or [])
         ]
         return f"ServiceRequest/{found[0]['id']}" if len(found) == 1 else None

@@ -37,7 +37,8 @@ class Working(LedgerTables):
                     int(row["revision"]),
                     StudyState(row["state"]),
                     StudyState.FAILED,
-                    f"{step}: expected an end, got {self._max_attempts} workers that died on it",
+                    f"{step}: expected an end, got {self._max_attempts} attempts that died "
+                    f"({row['problem'] or 'without a word'})",
                 )
                 return None
             expires = now + self._lease
@@ -146,6 +147,18 @@ class Working(LedgerTables):
                     claim.study_instance_uid,
                     claim.revision,
                     "put_off",
+                    f"{claim.step}: {problem}",
+                )
+
+    def drop(self, claim: Claim, problem: str, until: datetime) -> None:
+        """Gives the claim back after a crash: due again at `until`, and the attempt counts."""
+        with self._transaction() as connection:
+            if self._release(connection, claim, problem=problem, next_attempt_at=until):
+                self._event(
+                    connection,
+                    claim.study_instance_uid,
+                    claim.revision,
+                    "crashed",
                     f"{claim.step}: {problem}",
                 )
 

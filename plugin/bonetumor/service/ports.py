@@ -136,6 +136,10 @@ class StepLedger(Protocol):
         """Gives the claim back; the step is due again at `until`."""
         ...
 
+    def drop(self, claim: Claim, problem: str, until: datetime) -> None:
+        """Gives the claim back after a crash: due again at `until`, and the attempt counts."""
+        ...
+
     def stop(self, claim: Claim, state: StudyState, problem: str) -> None:
         """Leaves the study held or failed, visibly."""
         ...

@@ -67,6 +67,11 @@ class Walk:
             self._ledger.stop(claim, StudyState.HELD, _say(error))
         except (InvalidInput, Rejected, ModelFault, Misconfigured) as error:
             self._ledger.stop(claim, StudyState.FAILED, _say(error))
+        except Exception as error:
+            # A bug: a few more attempts, then the study fails visibly; the trace goes to the log.
+            until = self._clock() + self._retry_after(claim)
+            self._ledger.drop(claim, f"crashed with {type(error).__name__}", until)
+            raise
         else:
             state = outcome.state or STATE_AFTER[step]
             self._ledger.finish(claim, state, outcome.saved, outcome.detail)
