@@ -1,0 +1,84 @@
+"""Settings: one file, the environment before it, and every wrong field named."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from bonetumor.domain.errors import Misconfigured
+from bonetumor.worker.settings import SETTINGS_VARIABLE, Settings, read_settings
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "deploy" / "settings.example.toml"
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch):
+    monkeypatch.setenv(SETTINGS_VARIABLE, "")
+
+
+def test_the_example_is_a_whole_settings_file():
+    settings = read_settings(EXAMPLE)
+    assert settings.listener.calling_ae_titles == {"PACS"}
+    assert settings.archive.ae_title == "PACS"
+    assert settings.ehr.identifier_systems == {"": "https://hospital.example/patient-id"}
+    assert settings.spool == Path("/var/lib/bonetumor/spool")
+
+
+def test_the_environment_comes_before_the_file(monkeypatch):
+    monkeypatch.setenv("BONETUMOR_LISTENER__PORT", "4242")
+    monkeypatch.setenv("BONETUMOR_EHR__TOKEN", "secret")
+    settings = read_settings(EXAMPLE)
+    assert settings.listener.port == 4242
+    assert settings.listener.ae_title == "BONETUMOR"
+    assert settings.ehr.token.get_secret_value() == "secret"
+    assert "secret" not in repr(settings)
+
+
+def test_settings_cannot_be_changed_once_read():
+    with pytest.raises(ValidationError):
+        Settings().mode = "clinical"
+
+
+@pytest.mark.parametrize(
+    ("text", "field"),
+    [
+        ('mode = "fast"', "mode"),
+        ("[listener]\nport = 99999", "listener.port"),
+        ("[listener]\nspeed = 1", "listener.speed"),
+        ('[archive]\nhost = "x"', "archive.port"),
+        ('[model]\ndevice = "tpu"', "model.device"),
+    ],
+)
+def test_a_wrong_field_is_named(tmp_path, text, field):
+    path = tmp_path / "wrong.toml"
+    path.write_text(text)
+    with pytest.raises(Misconfigured, match=field):
+        read_settings(path)
+
+
+def test_a_file_that_is_no_toml_is_refused(tmp_path):
+    path = tmp_path / "broken.toml"
+    path.write_text("this is not TOML")
+    with pytest.raises(Misconfigured):
+        read_settings(path)
+
+
+def _leaves(model: type[BaseModel]):
+    for name, field in model.model_fields.items():
+        annotation = field.annotation
+        group = next(
+            (a for a in (annotation, *getattr(annotation, "__args__", ())) if _is_group(a)), None
+        )
+        if group is None:
+            yield name, field
+        else:
+            yield from _leaves(group)
+
+
+def _is_group(annotation) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def test_every_field_is_documented():
+    for name, field in _leaves(Settings):
+        assert field.description, name
