@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from bonetumor.domain.assessment import Modality, TumourClass
+from bonetumor.domain.errors import InvalidInput
 from bonetumor.domain.image import BoundingBox
 from bonetumor.domain.labs import Analyte, LabPanel, LabResult
 from bonetumor.domain.pathology import SlideTiles
@@ -14,11 +15,11 @@ from bonetumor.fusion.classifier import FusionClassifier
 from bonetumor.fusion.evidence import crop, ratios
 from bonetumor.fusion.network import RESNET_50, FusionConfig, FusionNetwork
 from bonetumor.fusion.text import describe, stand_in_vocabulary, tokenizer_from
-from bonetumor.fusion.train import panel_of
+from bonetumor.fusion.train import FusionTraining, panel_of, train_fusion
 from bonetumor.phantom.patient import draw_patient
 from bonetumor.service.ports import FusionInput
 from bonetumor.slides.pictures import SlidePictures
-from bonetumor.weights.bundle import open_bundle, shipped_bundle
+from bonetumor.weights.bundle import open_bundle, shipped_bundle, write_bundle
 from bonetumor.worker.training import render
 
 SUBSETS = [s for n in (1, 2, 3) for s in combinations(Modality, n)]
@@ -150,3 +151,28 @@ def test_conformal_sets_hold_the_truth_as_often_as_promised():
 
 def test_every_class_has_a_place():
     assert [str(c) for c in TumourClass] == ["benign", "intermediate", "malignant"]
+
+
+def test_training_on_a_handful_gives_a_bundle_that_opens(tmp_path):
+    plan = FusionTraining(patients=4, calibration=4, epochs=1, longest_px=200)
+    cut = SlidePictures(tile_px=plan.tile_px, max_tiles=2).cut
+    trained = train_fusion(plan, lambda p: render(p.radiograph), cut, lambda _: None)
+    assert set(trained.config["temperatures"]) == {"+".join(s) for s in SUBSETS}
+    shipped = open_bundle(shipped_bundle())
+    description = {
+        k: getattr(shipped.manifest, k)
+        for k in ("name", "version", "training_data", "intended_use", "limits", "detector")
+    }
+    write_bundle(
+        tmp_path / "bundle",
+        tensors={"fusion.safetensors": trained.state},
+        texts={"vocabulary.txt": trained.vocabulary},
+        description={**description, "fusion": trained.config, "metrics": trained.metrics},
+    )
+    again = FusionClassifier(open_bundle(tmp_path / "bundle"), device="cpu")
+    assert sum(again.diagnose(_evidence(1)[1]).probabilities.values()) == pytest.approx(1)
+
+
+def test_training_on_nobody_says_so():
+    with pytest.raises(InvalidInput, match="expected patients to train on"):
+        train_fusion(FusionTraining(patients=0, calibration=0), None, None, lambda _: None)

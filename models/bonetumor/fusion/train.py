@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from bonetumor.domain.assessment import Modality, TumourClass
+from bonetumor.domain.errors import InvalidInput
 from bonetumor.domain.image import BoundingBox, ClinicalImage
 from bonetumor.domain.labs import LabPanel, LabResult
 from bonetumor.domain.pathology import SlideTiles
@@ -67,6 +68,9 @@ def train_fusion(plan: FusionTraining, render: Render, cut: Cut, say: Progress) 
     preparation = Preparation(plan.crop_px, plan.tile_px, tokenizer_from(vocabulary))
     train = _draw(plan, 0, plan.patients, preparation, render, cut, say)
     apart = _draw(plan, 1_000_000, plan.calibration, preparation, render, cut, say)
+    if not train or not apart:
+        raise InvalidInput("cohort: expected patients to train on and to calibrate with, got none")
+    plan = replace(plan, batch=min(plan.batch, len(train)))
     config = FusionConfig(vocabulary_size=len(vocabulary.splitlines()))
     network = FusionNetwork(config)
     optimizer = torch.optim.AdamW(network.parameters(), lr=plan.learning_rate, weight_decay=0.02)
