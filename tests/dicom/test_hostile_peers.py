@@ -39,14 +39,6 @@ pytestmark = [
 ]
 
 
-@pytest.fixture
-def site(tmp_path):
-    running = Site(tmp_path)
-    yield running
-    running.listener.stop()
-    running.ledger.close()
-
-
 @pytest.mark.parametrize(
     "uid", ["../../../evil", "1.2.3/4", "1..2", "1.2.a", "1.2\n3", "9" * 65, ""]
 )

@@ -24,15 +24,7 @@ from bonetumor.domain.errors import StorageUnavailable
 from kit import studies
 from kit.plugin import storescu
 from kit.servers import need
-from kit.site import Site, dx_context, send
-
-
-@pytest.fixture
-def site(tmp_path):
-    running = Site(tmp_path)
-    yield running
-    running.listener.stop()
-    running.ledger.close()
+from kit.site import dx_context, send
 
 
 def test_echo_from_a_stock_peer(site):

@@ -17,6 +17,7 @@ from bonetumor.service.ports import Arrival
 from bonetumor.store.engine import open_engine
 from bonetumor.store.ledger import SqlLedger
 from bonetumor.store.schema import schema_version
+from bonetumor.worker.wiring import owner
 from kit.servers import postgres_server
 
 START = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -224,9 +225,10 @@ def test_a_lease_expires_and_a_lost_claim_changes_nothing(ledger, clock):
 
 def test_leases_of_the_dead_are_taken_back_at_once(ledger):
     complete(ledger)
-    ledger.claim("1.2.3", Step.GATHER, "host:77")
-    assert ledger.free("host:7") == 1
-    assert ledger.claim("1.2.3", Step.GATHER, "host:78") is not None
+    ledger.claim("1.2.3", Step.GATHER, owner(77))
+    assert ledger.free(owner(7)) == 0, "process 7 is not process 77"
+    assert ledger.free(owner(77)) == 1
+    assert ledger.claim("1.2.3", Step.GATHER, owner(78)) is not None
 
 
 def test_a_poison_study_stops_after_three_attempts(ledger):

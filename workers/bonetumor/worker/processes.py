@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import FrameType
 
 import structlog
@@ -90,7 +90,7 @@ def work(settings: Settings, queues: Sequence[str]) -> None:
         ledger=ledger,
         clock=wiring.now,
         work=steps,
-        owner=wiring.owner(),
+        owner=wiring.owner(os.getpid()),
         retry_after=lambda claim: wiring.backoff(settings, claim),
     )
     add_tasks(app, walk, Doorbell(app), [s for s in Step if QUEUE_OF[s] in queues])
@@ -162,14 +162,14 @@ class Child:
     arguments: tuple[str, ...]
     process: subprocess.Popen[bytes] | None = None
     started_at: float = 0.0
-    wait_s: float = field(default=0.0)
+    wait_s: float = 0.0
 
     def keep_alive(self, leases: Leases) -> None:
         """Starts the process if it does not run, and takes back what a dead one had claimed."""
         if self.process is not None and self.process.poll() is None:
             return
         if self.process is not None:
-            leases.free(f"{wiring.host_name()}:{self.process.pid}")
+            leases.free(wiring.owner(self.process.pid))
             young = time.monotonic() - self.started_at < 60
             self.wait_s = min(30.0, max(0.5, self.wait_s * 2)) if young else 0.0
             _log.error("process died", command=self.arguments[0], code=self.process.returncode)

@@ -1,6 +1,5 @@
 """The one place that builds adapters. Networks are built in `thinking.py`, for GPU workers only."""
 
-import os
 import random
 import socket
 from datetime import UTC, datetime, timedelta
@@ -36,9 +35,12 @@ def host_name() -> str:
     return socket.gethostname().split(".")[0][:40]
 
 
-def owner() -> str:
-    """This process as an owner of leases."""
-    return f"{host_name()}:{os.getpid()}"
+def owner(process: int) -> str:
+    """A process of this machine as an owner of leases.
+
+    The colon at the end keeps process 12 from being a prefix of process 123.
+    """
+    return f"{host_name()}:{process}:"
 
 
 def build_ledger(settings: Settings) -> Ledger:
