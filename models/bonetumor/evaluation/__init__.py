@@ -1,0 +1,1 @@
+"""How good it is: figures with intervals, from predictions alone. Knows no network."""

@@ -1,0 +1,206 @@
+"""From predictions to the figures of `evaluation.json`, each with a 95 % interval.
+
+Intervals are percentile bootstraps over patients. Keys are documented in `deploy/evaluation.md`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from bonetumor.evaluation import classification as classes
+from bonetumor.evaluation.detection import (
+    IOUS,
+    ScoredImage,
+    area_of,
+    false_positives,
+    froc,
+    sensitivity,
+    tally,
+)
+
+_ROUNDS = 500
+_FALSE_RATES = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+_LEAST_SLICE = 10
+_PROBED = 40
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassifiedCase:
+    """One patient: the true class, and the probabilities and prediction set of each subset of
+    modalities that the patient has. `served`: the subset that serving would use, if any."""
+
+    patient: str
+    truth: int
+    probabilities: dict[str, tuple[float, ...]]
+    sets: dict[str, tuple[bool, ...]]
+    served: str | None
+    image_size: list[float]
+    metadata: list[float]
+    labels: dict[str, str] = field(default_factory=dict)
+
+
+def summarise_detection(images: Sequence[ScoredImage], threshold: float) -> dict[str, Any]:
+    """Average precision, FROC, sensitivity by size, site and type, false positives on normals."""
+    normals = [i for i in images if not i.truth]
+    found = [i for i in images if i.truth]
+    counts = false_positives(images, threshold)
+    result: dict[str, Any] = {
+        "images_with_tumour": len(found),
+        "boxes": sum(len(i.truth) for i in found),
+        "normal_images": len(normals),
+        "threshold": threshold,
+        "map50": _precision(images, (0.5,)),
+        "map50_95": _precision(images, IOUS),
+        "map50_by_size": {
+            size: _precision(images, (0.5,), size) for size in ("small", "medium", "large")
+        },
+        "sensitivity": _share(*sensitivity(images, threshold)),
+        "sensitivity_at_iou_0.3": _share(*sensitivity(images, threshold, 0.3)),
+        "sensitivity_by_size": {
+            size: _share(*sensitivity(images, threshold, size=size))
+            for size in ("small", "medium", "large")
+        },
+        "false_positives_per_normal": _mean(counts),
+        "normals_without_any": _share(sum(c == 0 for c in counts), len(counts)),
+        "froc": [
+            {"false_per_image": rate, "sensitivity": _at(froc(images), rate)}
+            for rate in _FALSE_RATES
+        ],
+    }
+    for label in ("site", "type"):
+        values = sorted({i.labels[label] for i in found if label in i.labels})
+        result[f"sensitivity_by_{label}"] = {
+            value: _share(
+                *sensitivity([i for i in found if i.labels.get(label) == value], threshold)
+            )
+            for value in values
+        }
+    return result
+
+
+def summarise_classes(cases: Sequence[ClassifiedCase]) -> dict[str, Any]:
+    """The ablation over subsets, calibration, coverage, abstention, slices and leakage probes."""
+    subsets = sorted({s for c in cases for s in c.probabilities}, key=lambda s: (s.count("+"), s))
+    result: dict[str, Any] = {
+        "patients": len(cases),
+        "by_class": [sum(c.truth == label for c in cases) for label in range(3)],
+        "subsets": {s: _subset([c for c in cases if s in c.probabilities], s) for s in subsets},
+    }
+    served = [c for c in cases if c.served]
+    if served:
+        result["served"] = _served(served)
+    result["probes"] = _probes(cases)
+    return result
+
+
+def _subset(cases: Sequence[ClassifiedCase], subset: str) -> dict[str, Any]:
+    probabilities = np.array([c.probabilities[subset] for c in cases])
+    return _scored(cases, probabilities)
+
+
+def _scored(cases: Sequence[ClassifiedCase], probabilities: classes.Floats) -> dict[str, Any]:
+    truth = np.array([c.truth for c in cases], np.int64)
+    groups = [c.patient for c in cases]
+    point = classes.scores(probabilities, truth)
+    bounds = classes.intervals(
+        lambda rows: classes.scores(probabilities[rows], truth[rows]), groups, rounds=_ROUNDS
+    )
+    return {
+        "n": len(cases),
+        **{name: {"value": point[name], "ci95": list(bounds[name])} for name in point},
+        "calibration_error": classes.calibration_error(probabilities, truth),
+    }
+
+
+def _served(cases: Sequence[ClassifiedCase]) -> dict[str, Any]:
+    probabilities = np.array([c.probabilities[c.served or ""] for c in cases])
+    sets = np.array([c.sets[c.served or ""] for c in cases])
+    truth = np.array([c.truth for c in cases], np.int64)
+    alone = sets.sum(axis=1) == 1
+    right = probabilities.argmax(axis=1) == truth
+    return {
+        **_scored(cases, probabilities),
+        "reliability": classes.reliability(probabilities, truth),
+        "sets": classes.coverage(sets, truth),
+        "abstained": float(1 - alone.mean()),
+        "accuracy_when_answered": float(right[alone].mean()) if alone.any() else None,
+        "risk_coverage": classes.risk_coverage(probabilities, truth),
+        "decision_curve": classes.decision_curve(probabilities, truth),
+        "slices": {
+            label: _slices(cases, probabilities, truth, label)
+            for label in sorted({k for c in cases for k in c.labels})
+        },
+    }
+
+
+def _slices(
+    cases: Sequence[ClassifiedCase], probabilities: classes.Floats, truth: classes.Ints, label: str
+) -> dict[str, Any]:
+    values = [c.labels.get(label, "unknown") for c in cases]
+    answer = {}
+    for value in sorted(set(values)):
+        rows = np.array([v == value for v in values])
+        if int(rows.sum()) >= _LEAST_SLICE:
+            answer[value] = {
+                "n": int(rows.sum()),
+                "accuracy": float((probabilities.argmax(axis=1) == truth)[rows].mean()),
+                "auc": classes.macro_auc(probabilities[rows], truth[rows]),
+            }
+    return answer
+
+
+def _probes(cases: Sequence[ClassifiedCase]) -> dict[str, Any]:
+    """What image size alone, and age, sex, site and box shape alone, would reach."""
+    truth = np.array([c.truth for c in cases], np.int64)
+    if len(cases) < _PROBED or min(np.bincount(truth, minlength=3)) < 5:
+        return {}
+    groups = [c.patient for c in cases]
+    answer = {}
+    for name, features in (
+        ("image_size_only", np.array([c.image_size for c in cases])),
+        ("age_sex_site_and_box", np.array([c.metadata for c in cases])),
+    ):
+        value, low, high = classes.probe_auc(features, truth, groups)
+        answer[name] = {"auc": {"value": value, "ci95": [low, high]}}
+    return answer
+
+
+def _precision(
+    images: Sequence[ScoredImage], ious: Sequence[float], size: str | None = None
+) -> dict[str, Any]:
+    """Average precision, the mean over the IoUs, resampling patients."""
+    matched = [[tally(i, least) for i in images] for least in ious]
+
+    def measure(rows: Sequence[int]) -> float:
+        return float(np.mean([area_of([tallies[r] for r in rows], size) for tallies in matched]))
+
+    groups = [i.patient for i in images]
+    low, high = classes.interval(measure, groups, rounds=_ROUNDS if len(ious) == 1 else 100)
+    return {"value": measure(range(len(images))), "ci95": [low, high]}
+
+
+def _share(count: int, total: int) -> dict[str, Any]:
+    """A proportion with its Wilson interval."""
+    if not total:
+        return {"value": None, "ci95": [None, None], "n": 0}
+    share, z = count / total, 1.959964
+    middle = (share + z * z / (2 * total)) / (1 + z * z / total)
+    half = z / (1 + z * z / total) * np.sqrt(share * (1 - share) / total + z * z / (4 * total**2))
+    return {"value": share, "ci95": [float(middle - half), float(middle + half)], "n": total}
+
+
+def _mean(counts: Sequence[int]) -> dict[str, Any]:
+    if not counts:
+        return {"value": None, "ci95": [None, None], "n": 0}
+    values = np.array(counts, float)
+    low, high = classes.interval(
+        lambda rows: float(values[rows].mean()), [str(i) for i in range(len(values))]
+    )
+    return {"value": float(values.mean()), "ci95": [low, high], "n": len(values)}
+
+
+def _at(curve: Sequence[tuple[float, float, float]], rate: float) -> float:
+    reached = [s for _, false, s in curve if false <= rate]
+    return max(reached, default=0.0)

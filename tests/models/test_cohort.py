@@ -1,0 +1,156 @@
+"""Cohorts: what is wrong in them is said, and the rest is used."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from bonetumor.cohort.importers import import_btxrd, import_coco, import_normals, import_yolo
+from bonetumor.cohort.record import ImageRecord, PatientRecord, read_cohort, write_cohort
+from bonetumor.domain.assessment import TumourClass
+from bonetumor.domain.errors import InvalidInput
+
+
+def _picture(path, size=(100, 80)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", size).save(path)
+
+
+def _patient(name, **fields):
+    return PatientRecord(patient=name, images=(ImageRecord(file="a.png"),), **fields)
+
+
+def test_a_cohort_comes_back_as_it_was_written(tmp_path):
+    _picture(tmp_path / "a.png")
+    patients = [
+        _patient("1", tumour_class=TumourClass.MALIGNANT, age_years=15, sex="F", split="test"),
+        PatientRecord(
+            patient="2", images=(ImageRecord(file="a.png", frame=2, boxes=((1, 2, 3.5, 4),)),)
+        ),
+    ]
+    assert write_cohort(tmp_path, patients) == 2
+    cohort = read_cohort(tmp_path)
+    assert list(cohort.patients) == patients
+    assert cohort.problems == ()
+    assert [p.patient for p in cohort.of("test")] == ["1"] + [
+        p.patient for p in patients[1:] if p.part == "test"
+    ]
+
+
+BROKEN = {
+    "{": "line 2",
+    '{"age_years": 3}': "line 2: patient: Field required",
+    '{"patient": "x", "age_years": -3}': "line 2: age_years: ",
+    '{"patient": "x", "tumour_class": "bad"}': "line 2: tumour_class: ",
+    '{"patient": "x", "unknown": 1}': "line 2: unknown: ",
+    '{"patient": "1"}': "line 2: expected each patient once",
+    '{"patient": "x", "images": [{"file": "no.png"}]}': "line 2: no file no.png",
+    '{"patient": "x", "images": [{"file": "a.png", "boxes": [[5, 5, 2, 9]]}]}': "expected a box",
+    '{"patient": "x", "labs": [{"analyte": "alp", "value": NaN, "unit": "U/L"}]}': "line 2",
+}
+
+
+@pytest.mark.parametrize("line", BROKEN)
+def test_a_broken_line_is_reported_and_the_rest_goes_on(tmp_path, line):
+    _picture(tmp_path / "a.png")
+    good = json.dumps({"patient": "1", "images": [{"file": "a.png"}]})
+    last = json.dumps({"patient": "3"})
+    (tmp_path / "cohort.jsonl").write_text(f"{good}\n{line}\n\n{last}\n")
+    cohort = read_cohort(tmp_path)
+    assert {"1", "3"} <= {p.patient for p in cohort.patients}
+    assert len(cohort.problems) >= 1
+    assert BROKEN[line] in cohort.problems[0]
+
+
+def test_an_empty_or_absent_cohort_is_refused(tmp_path):
+    with pytest.raises(InvalidInput, match=r"expected a readable cohort\.jsonl"):
+        read_cohort(tmp_path)
+    (tmp_path / "cohort.jsonl").write_text("\n")
+    with pytest.raises(InvalidInput, match="expected patients"):
+        read_cohort(tmp_path)
+
+
+def test_one_group_never_lies_in_two_splits(tmp_path):
+    _picture(tmp_path / "a.png")
+    write_cohort(
+        tmp_path, [_patient("1", group="g", split="train"), _patient("2", group="g", split="test")]
+    )
+    with pytest.raises(InvalidInput, match="expected each group in one split"):
+        read_cohort(tmp_path)
+
+
+def test_splits_follow_from_the_group_and_have_their_shares():
+    parts = [_patient(str(i)).part for i in range(20_000)]
+    assert parts == [_patient(str(i)).part for i in range(20_000)]
+    assert parts.count("train") / 20_000 == pytest.approx(0.7, abs=0.015)
+    assert parts.count("test") / 20_000 == pytest.approx(0.15, abs=0.015)
+    assert _patient("1", group="g").part == _patient("2", group="g").part
+
+
+def _labelme(*shapes):
+    return json.dumps(
+        {"shapes": [{"shape_type": kind, "points": points} for kind, points in shapes]}
+    )
+
+
+def test_btxrd_is_read_with_proxy_patients_and_a_hold_out_by_centre(tmp_path):
+    header = "image_id,center,age,gender,hand,femur,tumor,osteosarcoma,osteochondroma\n"
+    rows = (
+        "1.jpeg,1,15,M,0,1,1,1,0\n2.jpeg,1,15,M,0,1,1,1,0\n3.jpeg,2,40,F,1,0,1,0,1\n"
+        "4.jpeg,1,30,F,1,0,0,0,0\n5.jpeg,1,31,F,1,0,1,0,1\n"
+    )
+    (tmp_path / "dataset.csv").write_text(header + rows)
+    for number in range(1, 6):
+        _picture(tmp_path / "images" / f"{number}.jpeg")
+    labels = tmp_path / "Annotations"
+    labels.mkdir()
+    both = _labelme(
+        ("rectangle", [[30, 40], [10, 20]]), ("polygon", [[11, 21], [29, 39], [15, 30]])
+    )
+    (labels / "1.json").write_text(both)
+    (labels / "2.json").write_text(_labelme(("polygon", [[1, 2], [9, 4], [5, 8]])))
+    (labels / "3.json").write_text(_labelme(("rectangle", [[1, 1], [9, 9]])))
+    found = import_btxrd(tmp_path)
+    assert [len(p.images) for p in found.patients] == [2, 1, 1]
+    first, second, normal = found.patients
+    assert first.tumour_class is TumourClass.MALIGNANT
+    assert [i.boxes for i in first.images] == [((10, 20, 30, 40),), ((1, 2, 9, 8),)]
+    assert (first.split, second.split) == (None, "test")
+    assert normal.is_normal
+    assert found.problems == ("5.jpeg: expected a box of its tumour, got none; image left out",)
+
+
+def test_coco_and_yolo_layouts_give_the_same_boxes(tmp_path):
+    for split in ("train", "val"):
+        _picture(tmp_path / "images" / split / f"{split}.png")
+        (tmp_path / "labels" / split).mkdir(parents=True)
+        (tmp_path / "labels" / split / f"{split}.txt").write_text("0 0.5 0.5 0.2 0.25\n")
+    content = {
+        "images": [
+            {"id": n, "file_name": f"images/{s}/{s}.png"} for n, s in enumerate(["train", "val"])
+        ],
+        "annotations": [{"image_id": n, "bbox": [40, 30, 20, 20]} for n in range(2)],
+    }
+    (tmp_path / "coco.json").write_text(json.dumps(content))
+    coco, yolo = import_coco(tmp_path, tmp_path / "coco.json"), import_yolo(tmp_path)
+    assert [p.images for p in coco.patients] == [p.images for p in yolo.patients]
+    assert coco.patients[0].images[0].boxes == ((40, 30, 60, 50),)
+    assert [p.split for p in yolo.patients] == ["train", "validation"]
+    (tmp_path / "labels" / "val" / "val.txt").write_text("0 0.5 nonsense\n")
+    assert len(import_yolo(tmp_path).problems) == 1
+
+
+def test_a_folder_of_normals_is_a_test_split(tmp_path):
+    _picture(tmp_path / "deep" / "a.JPG")
+    _picture(tmp_path / "b.png")
+    (tmp_path / "README").write_text("x")
+    found = import_normals(tmp_path).patients
+    assert [p.patient for p in found] == ["b.png", "deep/a.JPG"]
+    assert all(p.is_normal and p.part == "test" for p in found)
+
+
+def test_a_folder_in_another_layout_is_refused(tmp_path):
+    with pytest.raises(InvalidInput, match=r"expected a readable dataset\.csv"):
+        import_btxrd(tmp_path)
+    with pytest.raises(InvalidInput, match="expected images with labels"):
+        import_yolo(tmp_path)

@@ -1,0 +1,167 @@
+"""The figures: known cases, and properties that wrong code would break."""
+
+import math
+
+import numpy as np
+import pytest
+
+from bonetumor.evaluation import classification as classes
+from bonetumor.evaluation.detection import (
+    ScoredImage,
+    average_precision,
+    false_positives,
+    froc,
+    iou,
+    mean_average_precision,
+    operating_point,
+    sensitivity,
+    size_of,
+)
+from bonetumor.evaluation.summary import ClassifiedCase, summarise_classes, summarise_detection
+
+RIGHT, WRONG = (0.0, 0.0, 40.0, 40.0), (50.0, 50.0, 60.0, 60.0)
+
+
+def _image(truth, *found, patient="p", longest=640):
+    return ScoredImage(patient=patient, truth=truth, found=found, longest_px=longest)
+
+
+def test_average_precision_of_known_cases():
+    perfect = [_image((RIGHT,), (RIGHT, 0.9))] * 3
+    assert average_precision(perfect, 0.5) == pytest.approx(1.0)
+    half = [_image((RIGHT,), (RIGHT, 0.9), (RIGHT, 0.8)), _image((RIGHT,), (WRONG, 0.7))]
+    assert average_precision(half, 0.5) == pytest.approx(0.5)
+    assert average_precision([_image((RIGHT,))], 0.5) == 0.0
+    assert math.isnan(average_precision([_image(())], 0.5))
+    late = [_image((RIGHT,), (RIGHT, 0.5)), _image((), (WRONG, 0.9))]
+    assert average_precision(late, 0.5) == pytest.approx(0.5)
+    both = [_image((RIGHT, WRONG), (RIGHT, 0.9), (WRONG, 0.8))]
+    assert average_precision(both, 0.5) == pytest.approx(1.0)
+
+
+def test_average_precision_by_size_leaves_other_sizes_out():
+    small, large = (0.0, 0.0, 20.0, 20.0), (100.0, 100.0, 300.0, 300.0)
+    images = [_image((small, large), (large, 0.9), (small, 0.5))]
+    assert size_of(small, 640) == "small"
+    assert size_of(small, 320) == "medium"
+    assert average_precision(images, 0.5, size="small") == pytest.approx(1.0)
+    assert math.isnan(average_precision(images, 0.5, size="medium"))
+    missed = [_image((small, large), (large, 0.9))]
+    assert average_precision(missed, 0.5, size="small") == 0.0
+
+
+def test_mean_average_precision_falls_with_loose_boxes():
+    loose = (0.0, 0.0, 40.0, 52.0)
+    images = [_image((RIGHT,), (loose, 0.9))]
+    assert iou(RIGHT, loose) == pytest.approx(0.769, abs=1e-3)
+    assert mean_average_precision(images) == pytest.approx(0.6)
+
+
+def test_operating_point_sensitivity_and_false_positives():
+    normals = [_image((), (WRONG, s / 10)) for s in range(10)]
+    assert operating_point(normals, 0.1) == pytest.approx(0.8, abs=1e-5)
+    assert sum(false_positives(normals, operating_point(normals, 0.1))) == 1
+    tumours = [_image((RIGHT,), (RIGHT, 0.9)), _image((RIGHT,), (RIGHT, 0.3)), _image((RIGHT,))]
+    assert sensitivity(tumours, 0.5) == (1, 3)
+    assert sensitivity(tumours, 0.2) == (2, 3)
+    assert sensitivity(tumours, 0.2, size="small") == (0, 0)
+    assert froc(tumours + normals)[-1] == (0.0, pytest.approx(10 / 13), pytest.approx(2 / 3))
+
+
+def test_scores_of_known_cases():
+    truth = np.array([0, 1, 2, 0, 1, 2])
+    sure = np.eye(3)[truth]
+    assert classes.scores(sure, truth) == pytest.approx(
+        {"precision": 1, "recall": 1, "f1": 1, "auc": 1, "accuracy": 1}
+    )
+    assert classes.macro_auc(np.full((6, 3), 1 / 3), truth) == pytest.approx(0.5)
+    assert math.isnan(classes.macro_auc(sure[:1], truth[:1]))
+
+
+def test_calibration_error_of_the_overconfident():
+    truth = np.array([0] * 60 + [1] * 40)
+    said = np.tile([0.9, 0.05, 0.05], (100, 1))
+    assert classes.calibration_error(said, truth) == pytest.approx(0.3)
+    assert classes.calibration_error(np.tile([0.6, 0.2, 0.2], (100, 1)), truth) < 1e-9
+
+
+def test_intervals_resample_patients_not_rows():
+    rng = np.random.default_rng(0)
+    per_patient = rng.normal(0, 1, 40)
+    values = np.repeat(per_patient, 25)
+    alone = classes.interval(lambda r: values[r].mean(), [str(i) for i in range(1000)], rounds=300)
+    grouped = classes.interval(lambda r: values[r].mean(), [str(i // 25) for i in range(1000)],
+                               rounds=300)  # fmt: skip
+    assert (grouped[1] - grouped[0]) > 3 * (alone[1] - alone[0])
+
+
+def test_the_bootstrap_interval_covers_as_it_says():
+    rng = np.random.default_rng(1)
+    held = 0
+    for _ in range(100):
+        sample = rng.normal(0, 1, 50)
+        low, high = classes.interval(lambda r, s=sample: s[r].mean(), list(range(50)), rounds=200)
+        held += low <= 0 <= high
+    assert held >= 85
+
+
+def test_coverage_risk_and_net_benefit():
+    truth = np.array([0, 1, 2, 2])
+    sets = np.array([[1, 0, 0], [1, 1, 0], [0, 0, 1], [1, 1, 0]], bool)
+    said = classes.coverage(sets, truth)
+    assert said["covered"] == 0.75
+    assert said["by_class"]["2"]["covered"] == 0.5
+    assert said["mean_size"] == 1.5
+    probabilities = np.array([[0.9, 0.05, 0.05], [0.2, 0.5, 0.3], [0.0, 0.1, 0.9], [0.5, 0.3, 0.2]])
+    curve = classes.risk_coverage(probabilities, truth)
+    assert curve[1] == (0.5, 0.0)
+    assert curve[-1] == (1.0, 0.25)
+    decision = {round(d["threshold"], 2): d for d in classes.decision_curve(probabilities, truth)}
+    assert decision[0.5]["model"] == pytest.approx(0.25)
+    assert decision[0.5]["all"] == pytest.approx(0.0)
+
+
+def test_a_probe_finds_a_leak_and_stays_at_chance_without_one():
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 3, 240)
+    groups = [str(i) for i in range(240)]
+    leak = np.stack([truth + rng.normal(0, 0.2, 240), rng.normal(0, 1, 240)], axis=1)
+    assert classes.probe_auc(leak, truth, groups)[0] > 0.95
+    value, low, high = classes.probe_auc(rng.normal(0, 1, (240, 2)), truth, groups)
+    assert 0.35 < value < 0.65
+    assert low < 0.5 < high
+
+
+def _case(number, truth, rng):
+    sharp = np.full(3, 0.15)
+    sharp[truth] += 0.55
+    sharp = np.clip(sharp + rng.normal(0, 0.15, 3), 0.01, None)
+    said = tuple(float(p) for p in sharp / sharp.sum())
+    return ClassifiedCase(
+        patient=str(number),
+        truth=truth,
+        probabilities={"image": (0.4, 0.3, 0.3), "image+labs": said},
+        sets={"image": (True, True, True), "image+labs": tuple(p > 0.3 for p in said)},
+        served="image+labs",
+        image_size=[640.0, 480.0],
+        metadata=[float(number % 70), 0.0],
+        labels={"sex": "MF"[number % 2]},
+    )
+
+
+def test_the_summary_says_more_evidence_is_better_when_it_is():
+    rng = np.random.default_rng(3)
+    summary = summarise_classes([_case(i, i % 3, rng) for i in range(120)])
+    subsets = summary["subsets"]
+    assert subsets["image+labs"]["auc"]["ci95"][0] > subsets["image"]["auc"]["ci95"][1]
+    assert subsets["image"]["auc"]["value"] == pytest.approx(0.5)
+    assert summary["probes"]["image_size_only"]["auc"]["value"] == pytest.approx(0.5, abs=0.12)
+    assert set(summary["served"]["slices"]["sex"]) == {"M", "F"}
+
+
+def test_a_summary_of_nothing_is_empty_not_an_error():
+    assert summarise_classes([])["patients"] == 0
+    detection = summarise_detection([_image((), (WRONG, 0.9))], 0.5)
+    assert detection["false_positives_per_normal"]["value"] == 1.0
+    assert detection["boxes"] == 0
+    assert summarise_detection([], 0.5)["normal_images"] == 0
