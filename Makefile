@@ -4,6 +4,7 @@
 #   make test
 #   make check            format, lint, types, house, tests
 #   make bench            receiving and the whole line, side by side with other tools
+#   make bench-models     the detector beside ultralytics' own loop
 #
 # TORCH_INDEX=<url> takes torch from another package index, e.g. PyTorch's own for CPU builds.
 
@@ -14,7 +15,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 TORCH := torch==2.13.0 torchvision==0.28.0
 
-.PHONY: demo test check fast bench clean
+.PHONY: demo test check fast bench bench-models clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/bonetumor demo --out "$(OUT)" $(if $(STUDY),--study "$(STUDY)") $(if $(FHIR),--fhir "$(FHIR)")
@@ -34,8 +35,11 @@ fast: $(VENV)/.develop
 bench: $(VENV)/.develop tests/parts/.ready
 	$(BIN)/python tests/bench.py
 
+bench-models: $(VENV)/.develop
+	$(BIN)/python tests/bench_models.py
+
 $(VENV)/.runtime: deploy/locks/runtime.txt pyproject.toml
-	@echo "Installing the locked dependencies: about two minutes and, with a CPU build of torch, 420 MB."
+	@echo "Installing the locked dependencies: about two minutes and, with a CPU build of torch, 530 MB."
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) --require-hashes --no-deps -r deploy/locks/runtime.txt
 	$(PIP) $(TORCH) $(if $(TORCH_INDEX),--index-url "$(TORCH_INDEX)")

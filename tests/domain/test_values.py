@@ -1,5 +1,7 @@
 """Values are valid once built."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -81,6 +83,44 @@ def test_lesions_are_named_by_certainty_and_keep_their_identity():
     assert {x.tracking_uid for x in lesions}.isdisjoint(
         x.tracking_uid for x in name_lesions("other run", found)
     )
+
+
+def _seen(uid, y, score, *, frame=None, part="FEMUR L", rows=1000, height=100):
+    image = replace(REFERENCE, sop_instance_uid=uid, frame_number=frame, rows=rows, body_part=part)
+    return Detection(image=image, box=BoundingBox(x0=100, y0=y, x1=180, y1=y + height), score=score)
+
+
+def _identities(*found):
+    return {
+        (x.detection.image.sop_instance_uid, x.detection.score): x.tracking_identifier
+        for x in name_lesions("run", found)
+    }
+
+
+def test_a_lesion_on_two_views_has_one_identity():
+    named = _identities(_seen("1", 300, 0.9), _seen("2", 620, 0.7, rows=2000, height=180))
+    assert set(named.values()) == {"Lesion 1"}
+    lesions = name_lesions("run", (_seen("1", 300, 0.9), _seen("2", 310, 0.7)))
+    assert lesions[0].tracking_uid == lesions[1].tracking_uid
+
+
+def test_lesions_that_need_not_be_the_same_stay_apart():
+    apart = {
+        "another level": (_seen("1", 300, 0.9), _seen("2", 600, 0.7)),
+        "another size": (_seen("1", 300, 0.9), _seen("2", 300, 0.7, height=250)),
+        "another side": (_seen("1", 300, 0.9), _seen("2", 300, 0.7, part="FEMUR R")),
+        "no part stated": (_seen("1", 300, 0.9, part=""), _seen("2", 300, 0.7, part="")),
+        "one image": (_seen("1", 300, 0.9), _seen("1", 310, 0.7)),
+    }
+    for why, found in apart.items():
+        assert len(set(_identities(*found).values())) == 2, why
+
+
+def test_neighbouring_frames_join_and_distant_ones_do_not():
+    near = _identities(*(_seen("1", 300 + 5 * n, 0.9 - n / 10, frame=n) for n in range(1, 5)))
+    assert set(near.values()) == {"Lesion 1"}
+    far = _identities(_seen("1", 300, 0.9, frame=1), _seen("1", 300, 0.8, frame=40))
+    assert len(set(far.values())) == 2
 
 
 def test_a_lab_result_is_judged_by_its_own_range():

@@ -1,9 +1,17 @@
 """Results of any shape, and the images they are about."""
 
 import random
+from dataclasses import replace
 from datetime import UTC, datetime
 
-from bonetumor.domain.assessment import Algorithm, Assessment, Diagnosis, Modality, TumourClass
+from bonetumor.domain.assessment import (
+    Algorithm,
+    Assessment,
+    Diagnosis,
+    HeatMap,
+    Modality,
+    TumourClass,
+)
 from bonetumor.domain.case import Evidence
 from bonetumor.domain.image import BoundingBox, ImageReference
 from bonetumor.domain.labs import Analyte, LabPanel, LabResult
@@ -11,6 +19,8 @@ from bonetumor.domain.lesion import Detection, name_lesions
 from bonetumor.domain.pathology import Pathology
 from bonetumor.domain.study import Instance, InstanceKeys, PatientIdentity, Study, StudyHeader
 from bonetumor.service.ports import Result
+
+HEAT_MAP = HeatMap(region=BoundingBox(x0=-5, y0=-5, x1=20, y1=20), values=((0.0, 1.0), (0.5, 0.25)))
 
 
 def result(seed: int) -> Result:
@@ -31,17 +41,22 @@ def result(seed: int) -> Result:
         calling_ae_title="X",
     )
     run = f"{seed:064x}"
+    frame = chance.choice([None, 3])
     image = ImageReference(
         sop_instance_uid=keys.sop_instance_uid,
         sop_class_uid=keys.sop_class_uid,
         series_instance_uid=keys.series_instance_uid,
-        frame_number=chance.choice([None, 3]),
+        frame_number=frame,
         rows=100,
         columns=100,
     )
+    # Boxes on two neighbouring frames may be one lesion, with one identity.
+    images = [image] if frame is None else [image, replace(image, frame_number=4)]
     found = tuple(
         Detection(
-            image=image, box=BoundingBox(x0=i, y0=1.25, x1=i + 5.5, y1=9), score=chance.random()
+            image=chance.choice(images),
+            box=BoundingBox(x0=i, y0=1.25, x1=i + 5.5, y1=9),
+            score=chance.random(),
         )
         for i in range(chance.randrange(4))
     )
@@ -90,6 +105,8 @@ def result(seed: int) -> Result:
                 out_of_distribution=chance.random() < 0.3,
                 used=(),
                 reason="for a reason",
+                contributions={} if nothing else dict.fromkeys(Modality, -0.125),
+                heat_map=None if nothing else HEAT_MAP,
             ),
             algorithm=Algorithm(
                 name="bonetumor",

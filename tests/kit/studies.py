@@ -3,10 +3,14 @@
 from functools import cache
 from pathlib import Path
 
+from bonetumor.dicom.presentation import present
+from bonetumor.domain.image import BoundingBox, ClinicalImage
+from bonetumor.domain.labs import LabPanel, LabResult
 from bonetumor.domain.uid import derived_uid
-from bonetumor.phantom.dicom import to_dicom
+from bonetumor.phantom.dicom import image_to_dicom, to_dicom
 from bonetumor.phantom.fhir import to_fhir
 from bonetumor.phantom.patient import PhantomPatient, draw_patient
+from bonetumor.phantom.radiograph import Radiograph
 
 SEED = 2026
 
@@ -38,3 +42,31 @@ def write(folder: Path, number: int, *, longest_px: int = 640, images: int = 1) 
 
 def record(number: int) -> dict:
     return to_fhir(patient(number))
+
+
+def render(radiograph: Radiograph) -> ClinicalImage:
+    """A phantom radiograph through the pixel pipeline that serving uses."""
+    return next(iter(present(image_to_dicom(radiograph, "test"))))
+
+
+def box_of(radiograph: Radiograph) -> BoundingBox:
+    x0, y0, x1, y1 = radiograph.boxes[0]
+    return BoundingBox(x0=x0, y0=y0, x1=x1, y1=y1)
+
+
+def panel_of(drawn: PhantomPatient) -> LabPanel:
+    """The patient's blood as the FHIR adapter would read it."""
+    return LabPanel(
+        results=tuple(
+            LabResult(
+                analyte=m.analyte,
+                value=m.value,
+                unit=m.unit,
+                low=m.low,
+                high=m.high,
+                taken_at=None,
+                source="phantom",
+            )
+            for m in drawn.blood
+        )
+    )

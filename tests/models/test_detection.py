@@ -6,16 +6,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bonetumor.detection.evaluate import Scored, average_precision, iou, operating_point
+from bonetumor.detection.engine import build_engine
 from bonetumor.detection.letterbox import letterbox
 from bonetumor.detection.yolo import YoloDetector, load_suppression
-from bonetumor.domain.errors import NonFiniteOutput
-from bonetumor.domain.image import BoundingBox, ClinicalImage, ImageReference
-from bonetumor.domain.lesion import Detection
+from bonetumor.domain.errors import Misconfigured, NonFiniteOutput
+from bonetumor.domain.image import ClinicalImage, ImageReference
+from bonetumor.evaluation.detection import ScoredImage, average_precision, iou
 from bonetumor.phantom.patient import draw_normal, draw_patient
 from bonetumor.weights.bundle import open_bundle, shipped_bundle
 from bonetumor.weights.vision import nms
-from bonetumor.worker.training import render
+from kit.studies import render
 
 
 @pytest.fixture(scope="module")
@@ -88,21 +88,53 @@ def test_the_same_image_gives_the_same_boxes(detector):
 
 def test_a_model_that_answers_nan_is_stopped(detector, monkeypatch):
     image = render(draw_normal(5, 2, longest_px=320))
-    network = detector._network
-    monkeypatch.setattr(detector, "_network", _Poisoned(network))
+    engine = detector._engine
+
+    def poisoned(squares):
+        predictions, summaries = engine(squares)
+        return predictions * np.float32("nan"), summaries
+
+    monkeypatch.setattr(detector, "_engine", poisoned)
     with pytest.raises(NonFiniteOutput):
         detector.detect(image)
 
 
-class _Poisoned(torch.nn.Module):
-    def __init__(self, network):
-        super().__init__()
-        self.model = network.model
-        self._network = network
+def test_both_engines_find_the_same_boxes():
+    bundle = open_bundle(shipped_bundle())
+    first, second = (
+        YoloDetector(bundle, device="cpu", engine=e, least_score=0.05)
+        for e in ("torch", "openvino")
+    )
+    compared = 0
+    for number in range(12):
+        image = render(draw_patient(79, number).radiograph)
+        pair = first.detect(image), second.detect(image)
+        assert pair[0].out_of_distribution == pair[1].out_of_distribution
+        assert len(pair[0].detections) == len(pair[1].detections)
+        for a, b in zip(*(p.detections for p in pair), strict=True):
+            assert iou(a.box.as_tuple(), b.box.as_tuple()) >= 0.99
+            assert a.score == pytest.approx(b.score, abs=0.01)
+            compared += 1
+    assert compared >= 6
 
-    def forward(self, pixels):
-        output = self._network(pixels)
-        return (output[0] * float("nan"), *output[1:])
+
+def test_openvino_is_built_without_a_word_to_anybody(monkeypatch):
+    import socket
+
+    def refuse(*_arguments):
+        raise AssertionError("a connection was tried")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket.socket, "connect_ex", refuse)
+    YoloDetector(open_bundle(shipped_bundle()), device="cpu", engine="openvino")
+
+
+def test_an_engine_that_the_device_cannot_run_is_refused():
+    network = torch.nn.Identity()
+    with pytest.raises(Misconfigured, match="expected a processor"):
+        build_engine(network, side_px=64, device="cuda", wanted="openvino")
+    with pytest.raises(Misconfigured, match="expected one of"):
+        build_engine(network, side_px=64, device="cpu", wanted="tensorrt")
 
 
 def test_the_shipped_detector_finds_most_synthetic_tumours_it_has_never_seen(detector):
@@ -110,8 +142,14 @@ def test_the_shipped_detector_finds_most_synthetic_tumours_it_has_never_seen(det
     scored = []
     for number in range(24):
         radiograph = draw_patient(77, number).radiograph
+        found = detector.detect(render(radiograph)).detections
         scored.append(
-            Scored(truth=radiograph.box, found=detector.detect(render(radiograph)).detections)
+            ScoredImage(
+                patient=str(number),
+                truth=radiograph.boxes,
+                found=tuple((d.box.as_tuple(), d.score) for d in found),
+                longest_px=max(radiograph.pixels.shape),
+            )
         )
     assert average_precision(scored, 0.5) > 0.3
 
@@ -129,24 +167,6 @@ def test_an_image_unlike_any_radiograph_is_out_of_distribution(detector):
     assert detector.detect(ClinicalImage(reference=reference, pixels=noise)).out_of_distribution
     familiar = [detector.detect(render(draw_patient(78, n).radiograph)) for n in range(8)]
     assert sum(f.out_of_distribution for f in familiar) <= 1
-
-
-def test_average_precision_of_known_cases():
-    def found(score, box):
-        x0, y0, x1, y1 = box
-        return Detection(image=None, box=BoundingBox(x0=x0, y0=y0, x1=x1, y1=y1), score=score)
-
-    right, wrong = (0, 0, 10, 10), (50, 50, 60, 60)
-    perfect = [Scored(truth=right, found=(found(0.9, right),))] * 3
-    assert average_precision(perfect, 0.5) == pytest.approx(1.0)
-    half = [
-        Scored(truth=right, found=(found(0.9, right), found(0.8, right))),
-        Scored(truth=right, found=(found(0.7, wrong),)),
-    ]
-    assert average_precision(half, 0.5) == pytest.approx(0.5)
-    assert average_precision([Scored(truth=right, found=())], 0.5) == 0.0
-    normals = [Scored(truth=None, found=(found(s / 10, wrong),)) for s in range(10)]
-    assert operating_point(normals, 0.1) == pytest.approx(0.8, abs=1e-5)
 
 
 def test_suppression_is_ultralytics(detector):

@@ -25,6 +25,7 @@ _BODY_PARTS = {
     "ARM": Code("40983000", "SCT", "Upper arm"),
     "FOREARM": Code("14975008", "SCT", "Forearm"),
 }
+_PROJECTIONS = ("CR", "DX")
 _LATERALITY = {
     "L": Code("7771000", "SCT", "Left"),
     "R": Code("24028007", "SCT", "Right"),
@@ -44,3 +45,12 @@ def finding_site(image: Dataset) -> tuple[Code | None, Code | None]:
             str(region[0].CodeMeaning),
         )
     return site, _LATERALITY.get(side)
+
+
+def projected_part(image: Dataset) -> str:
+    """What a projection image (CR, DX) says that it shows, with its side; else nothing."""
+    if str(image.get("Modality") or "") not in _PROJECTIONS:
+        return ""
+    part = str(image.get("BodyPartExamined") or "").strip()
+    side = str(image.get("ImageLaterality") or image.get("Laterality") or "").strip()
+    return f"{part} {side}".strip() if part else ""

@@ -32,6 +32,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from bonetumor.dicom.anatomy import projected_part
 from bonetumor.domain.errors import CorruptPixelData, UnsupportedImage
 from bonetumor.domain.image import ClinicalImage, ImageReference
 from bonetumor.domain.uid import parse_uid
@@ -92,6 +93,7 @@ def present(dataset: Dataset) -> Iterator[ClinicalImage]:
                     frame_number=index + 1 if frames > 1 else None,
                     rows=int(dataset.Rows),
                     columns=int(dataset.Columns),
+                    body_part=projected_part(dataset),
                 ),
                 pixels=shown,
                 spacing_mm=_spacing(dataset),

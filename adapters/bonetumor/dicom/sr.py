@@ -31,7 +31,7 @@ from pydicom import Dataset
 from pydicom.sequence import Sequence
 
 from bonetumor.dicom.anatomy import finding_site
-from bonetumor.domain.assessment import Assessment, TumourClass
+from bonetumor.domain.assessment import Assessment, Diagnosis, TumourClass
 from bonetumor.domain.code import Code
 from bonetumor.domain.lesion import Lesion
 from bonetumor.domain.uid import UID, derived_uid
@@ -236,6 +236,7 @@ def summary(assessment: Assessment) -> str:
         "AI result, not for primary diagnosis",
         said,
         f"evidence used: {', '.join(diagnosis.used) or 'none'}",
+        *_contributions(diagnosis),
         f"missing: {', '.join(assessment.missing) or 'none'}",
         f"study: {assessment.completeness}",
         f"model {algorithm.bundle_version}, SHA-256 {algorithm.bundle_sha256}",
@@ -248,6 +249,14 @@ def summary(assessment: Assessment) -> str:
         *assessment.notes,
     ]
     return "; ".join(parts)
+
+
+def _contributions(diagnosis: Diagnosis) -> list[str]:
+    """How each modality moved the probability of the most likely class."""
+    if not diagnosis.contributions:
+        return []
+    said = ", ".join(f"{m} {100 * v:+.0f} points" for m, v in diagnosis.contributions.items())
+    return [f"moved P({diagnosis.most_likely}): {said}"]
 
 
 def _algorithm(assessment: Assessment) -> AlgorithmIdentification:

@@ -113,7 +113,7 @@ def report_bundle(result: Result, anchors: Anchors) -> Resource:
     """The transaction: class Observation, one Observation per box, DiagnosticReport, Provenance."""
     run = result.assessment.run_key
     boxes = [
-        (_urn(run, "box", lesion.tracking_identifier), _box_observation(result, anchors, lesion))
+        (_urn(run, "box", _box_key(lesion)), _box_observation(result, anchors, lesion))
         for lesion in result.assessment.lesions
     ]
     class_url, report_url = _urn(run, "class"), _urn(run, "report")
@@ -170,11 +170,27 @@ def _class_observation(result: Result, anchors: Anchors, boxes: list[str]) -> Re
         }
         for name, probability in diagnosis.probabilities.items()
     ]
+    content["component"] += [
+        {
+            "code": _code(
+                f"contribution-{modality}", f"Contribution of {modality} to the likeliest class"
+            ),
+            "valueQuantity": _unity(value),
+        }
+        for modality, value in diagnosis.contributions.items()
+    ]
     if diagnosis.abstained:
         content["dataAbsentReason"] = {"text": f"abstained: {diagnosis.reason}"}
     else:
         content["valueCodeableConcept"] = _behaviour(most_likely)
     return _built("Observation", **content)
+
+
+def _box_key(lesion: Lesion) -> str:
+    """Tells the boxes of one lesion on several images apart."""
+    image = lesion.detection.image
+    frame = "" if image.frame_number is None else f"/{image.frame_number}"
+    return f"{lesion.tracking_uid}/{image.sop_instance_uid}{frame}"
 
 
 def _box_observation(result: Result, anchors: Anchors, lesion: Lesion) -> Resource:
@@ -184,12 +200,16 @@ def _box_observation(result: Result, anchors: Anchors, lesion: Lesion) -> Resour
         anchors,
         "tumour-location",
         f"{lesion.tracking_identifier}: location on the image",
-        lesion.tracking_uid,
+        _box_key(lesion),
     )
     content["derivedFrom"] = [{"reference": anchors.imaging_study}]
     if result.header.body_part:
         content["bodySite"] = {"text": result.header.body_part}
     content["component"] = [
+        {
+            "code": _code("tracking-uid", "Tracking Unique Identifier of the lesion"),
+            "valueString": lesion.tracking_uid,
+        },
         {
             "code": _code("detection-score", "Detection score"),
             "valueQuantity": _unity(detection.score),
@@ -322,7 +342,8 @@ def conclusion(result: Result) -> str:
 
 def _found(result: Result) -> str:
     lesions, diagnosis = result.assessment.lesions, result.assessment.diagnosis
-    seen = f"{len(lesions)} suspected tumour(s) marked." if lesions else "No tumour localised."
+    count = len({lesion.tracking_uid for lesion in lesions})
+    seen = f"{count} suspected tumour(s) marked." if lesions else "No tumour localised."
     if diagnosis.probabilities is None:
         return f"{seen} Not classified: {diagnosis.reason}."
     said = ", ".join(f"P({c}) {p:.0%}" for c, p in diagnosis.probabilities.items())

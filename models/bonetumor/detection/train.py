@@ -1,23 +1,24 @@
-"""Training the detector on phantom radiographs, from seed to a checkpoint on disk."""
+"""Training the detector: labelled pictures in, a checkpoint on disk out."""
 
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from bonetumor.detection.engine import build_engine
 from bonetumor.detection.letterbox import letterbox
 from bonetumor.detection.vision import load_ultralytics
-from bonetumor.detection.yolo import build_network, summarise
-from bonetumor.phantom.patient import draw_normal, draw_patient
-from bonetumor.phantom.radiograph import Radiograph
+from bonetumor.detection.yolo import build_network
+from bonetumor.domain.errors import InvalidInput
 
 Progress = Callable[[str], None]
-Render = Callable[[Radiograph], NDArray[np.uint8]]
+Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,62 +26,126 @@ class DetectorTraining:
     """How a detector is trained. Sizes are our choice; the paper's abstract names none."""
 
     architecture: str = "yolov5n.yaml"
-    image_size_px: int = 512
-    patients: int = 448
-    normals: int = 64
-    validation: int = 96
-    epochs: int = 28
+    image_size_px: int = 640
+    epochs: int = 10
     batch: int = 16
+    learning_rate: float = 0.0015
     seed: int = 7
 
 
-def train_detector(plan: DetectorTraining, render: Render, folder: Path, say: Progress) -> Path:
-    """Draws a cohort, trains on it, answers the path of the best checkpoint.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LabelledPicture:
+    """`pixels`: uint8, shape (rows, columns), as serving would see it; `boxes` (x0, y0, x1, y1)
+    in its pixels, none on a normal picture."""
 
-    `render` is the pixel pipeline that serving uses: training sees what serving will see.
+    name: str
+    pixels: NDArray[np.uint8]
+    boxes: tuple[Box, ...]
+
+
+def train_detector(
+    plan: DetectorTraining,
+    train: Iterable[LabelledPicture],
+    validation: Iterable[LabelledPicture],
+    folder: Path,
+    say: Progress,
+    *,
+    start_from: dict[str, torch.Tensor] | None = None,
+) -> Path:
+    """Trains and answers the path of the best checkpoint under `folder`.
+
+    `start_from`: weights to begin with; what of them does not fit the architecture is left out.
+    A run that was cut off goes on from its last checkpoint if `folder` still holds it.
+
+    Raises:
+        InvalidInput: there is nothing to train on or to validate with.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    data = _write_data(plan, render, folder, say)
-    ultralytics = load_ultralytics()
-    model = ultralytics.YOLO(plan.architecture)
-    model.train(
-        data=str(data),
-        imgsz=plan.image_size_px,
-        epochs=plan.epochs,
-        batch=plan.batch,
-        seed=plan.seed,
-        deterministic=True,
-        optimizer="AdamW",
-        lr0=0.002,
-        amp=False,
-        plots=False,
-        device=0 if torch.cuda.is_available() else "cpu",
-        workers=0,
-        project=str(folder),
-        name="run",
-        exist_ok=True,
-        verbose=False,
-        single_cls=True,
-        fliplr=0.5,
-        flipud=0.3,
-        degrees=15.0,
-        hsv_h=0.0,
-        hsv_s=0.0,
-        hsv_v=0.4,
-        scale=0.5,
-        mosaic=0.5,
-        close_mosaic=5,
-        cache="ram",
+    folder = folder.absolute()
+    last = folder / "run" / "weights" / "last.pt"
+    if last.is_file() and (folder / "data" / "data.yaml").is_file():
+        if _is_finished(last):
+            say(f"detector: {last.parent} is trained already")
+            return last.with_name("best.pt")
+        say(f"detector: going on from {last}")
+        _trainer(plan, folder, {"resume": str(last)}, None, say).train()
+        return last.with_name("best.pt")
+    data = write_data({"train": train, "val": validation}, plan.image_size_px, folder, say)
+    _trainer(plan, folder, {"data": str(data)}, start_from, say).train()
+    return last.with_name("best.pt")
+
+
+def _trainer(
+    plan: DetectorTraining,
+    folder: Path,
+    source: dict[str, Any],
+    start_from: dict[str, torch.Tensor] | None,
+    say: Progress,
+) -> Any:
+    load_ultralytics()
+    from bonetumor.detection.trainer import BoneTrainer
+
+    trainer = BoneTrainer(
+        overrides={
+            **source,
+            "model": source.get("resume", plan.architecture),
+            "imgsz": plan.image_size_px,
+            "epochs": plan.epochs,
+            "batch": plan.batch,
+            "seed": plan.seed,
+            "lr0": plan.learning_rate,
+            "nbs": plan.batch,  # a step for every batch, not for every 64 images
+            "warmup_bias_lr": 0.0,
+            "optimizer": "AdamW",
+            "deterministic": True,
+            "amp": False,
+            "plots": False,
+            "device": _devices(),
+            "workers": 0,
+            "project": str(folder),
+            "name": "run",
+            "exist_ok": True,
+            "verbose": False,
+            "single_cls": True,
+            "fliplr": 0.5,
+            "flipud": 0.2,
+            "degrees": 12.0,
+            "hsv_h": 0.0,
+            "hsv_s": 0.0,
+            "hsv_v": 0.3,
+            "scale": 0.4,
+            "mosaic": 0.3,
+            "close_mosaic": 2,
+            "warmup_epochs": 1.0,
+            "cache": "ram",
+        }
     )
-    return folder / "run" / "weights" / "best.pt"
+    trainer.start_from = start_from
+
+    def report(trainer: Any) -> None:
+        if trainer.epoch < trainer.epochs:  # once more after the last epoch: the final figures
+            say(_epoch_said(trainer))
+
+    trainer.add_callback("on_fit_epoch_end", report)
+    return trainer
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Familiarity:
-    """Mean and precision matrix of the backbone's summaries of training pictures."""
+def _is_finished(checkpoint: Path) -> bool:
+    load_ultralytics()
+    saved = torch.load(checkpoint, map_location="cpu", weights_only=False)
+    return bool(saved.get("epoch", 0) < 0)  # ultralytics marks a finished run so
 
-    mean: torch.Tensor
-    precision: torch.Tensor
+
+def _epoch_said(trainer: Any) -> str:
+    return (
+        f"detector: epoch {trainer.epoch + 1} of {trainer.epochs}, "
+        f"mAP@0.5 {trainer.metrics.get('metrics/mAP50(B)', float('nan')):.3f} on validation"
+    )
+
+
+def _devices() -> Any:
+    """Every GPU there is, or the processor."""
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return list(range(count)) if count else "cpu"
 
 
 def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
@@ -91,35 +156,47 @@ def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
     return {k: v.float() if v.is_floating_point() else v for k, v in network.state_dict().items()}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Familiarity:
+    """Mean and precision matrix of the backbone's summaries of training pictures."""
+
+    mean: torch.Tensor
+    precision: torch.Tensor
+
+
 def fit_familiarity(
     state: dict[str, torch.Tensor], plan: DetectorTraining, squares: Iterable[NDArray[np.uint8]]
 ) -> Familiarity:
     """How training pictures look to the backbone, with a shrunken covariance."""
-    network = build_network(plan.architecture, state)
-    summaries = torch.stack([summarise(network, square)[1] for square in squares])
+    engine = build_engine(
+        build_network(plan.architecture, state),
+        side_px=plan.image_size_px,
+        device="cpu",
+        wanted="auto",
+    )
+    summaries = torch.from_numpy(np.concatenate([engine(square[None])[1] for square in squares]))
     mean = summaries.mean(dim=0)
     covariance = torch.cov(summaries.T)
     shrunken = 0.7 * covariance + 0.3 * covariance.diagonal().mean() * torch.eye(len(mean))
     return Familiarity(mean=mean, precision=torch.linalg.inv(shrunken))
 
 
-def _write_data(plan: DetectorTraining, render: Render, folder: Path, say: Progress) -> Path:
+def write_data(
+    parts: dict[str, Iterable[LabelledPicture]], side_px: int, folder: Path, say: Progress
+) -> Path:
+    """The pictures as a YOLO data set of letterboxed squares; answers its description's path."""
     root = folder / "data"
     shutil.rmtree(root, ignore_errors=True)
-    for part, count, normals, first in (
-        ("train", plan.patients, plan.normals, 0),
-        ("val", plan.validation, plan.validation // 4, 1_000_000),
-    ):
+    for part, pictures in parts.items():
         (root / part / "images").mkdir(parents=True)
         (root / part / "labels").mkdir(parents=True)
-        for index in range(count):
-            patient = draw_patient(plan.seed, first + index)
-            _write_image(root / part, f"p{index}", patient.radiograph, render, plan.image_size_px)
-            if index % 100 == 0:
-                say(f"{part}: {index} of {count} radiographs drawn")
-        for index in range(normals):
-            image = draw_normal(plan.seed, first + index)
-            _write_image(root / part, f"n{index}", image, render, plan.image_size_px)
+        count = 0
+        for count, picture in enumerate(pictures, start=1):
+            _write_picture(root / part, f"{count:06d}", picture, side_px)
+            if count % 200 == 0:
+                say(f"detector: {count} {part} pictures prepared")
+        if not count:
+            raise InvalidInput(f"cohort: expected pictures for {part}, got none")
     data = root / "data.yaml"
     data.write_text(
         f"path: {root}\ntrain: train/images\nval: val/images\nchannels: 1\nnames:\n  0: tumour\n"
@@ -127,15 +204,15 @@ def _write_data(plan: DetectorTraining, render: Render, folder: Path, say: Progr
     return data
 
 
-def _write_image(part: Path, name: str, image: Radiograph, render: Render, side_px: int) -> None:
-    square, placed = letterbox(render(image), side_px)
-    Image.fromarray(square).save(part / "images" / f"{name}.png")
-    line = ""
-    if image.box is not None:
-        x0, x1 = (v * placed.scale_x + placed.left for v in image.box[0::2])
-        y0, y1 = (v * placed.scale_y + placed.top for v in image.box[1::2])
-        line = (
+def _write_picture(part: Path, name: str, picture: LabelledPicture, side_px: int) -> None:
+    square, placed = letterbox(picture.pixels, side_px)
+    Image.fromarray(square).save(part / "images" / f"{name}.png", compress_level=1)
+    lines = []
+    for box in picture.boxes:
+        x0, x1 = (v * placed.scale_x + placed.left for v in box[0::2])
+        y0, y1 = (v * placed.scale_y + placed.top for v in box[1::2])
+        lines.append(
             f"0 {(x0 + x1) / 2 / side_px:.6f} {(y0 + y1) / 2 / side_px:.6f} "
             f"{(x1 - x0) / side_px:.6f} {(y1 - y0) / side_px:.6f}\n"
         )
-    (part / "labels" / f"{name}.txt").write_text(line)
+    (part / "labels" / f"{name}.txt").write_text("".join(lines))

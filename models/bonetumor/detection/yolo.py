@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bonetumor.detection.engine import build_engine
 from bonetumor.detection.letterbox import Letterbox, letterbox
 from bonetumor.detection.vision import load_ultralytics
 from bonetumor.domain.errors import NonFiniteOutput, WeightsMismatch
@@ -19,66 +20,53 @@ from bonetumor.domain.lesion import Detection
 from bonetumor.service.ports import Findings
 from bonetumor.weights.bundle import Bundle
 
-_NECK_LAYER = 9  # SPPF, the end of the backbone: where a picture is summed up
 _CHANNELS = 1
 
 
 class YoloDetector:
-    """Finds tumours. `config` is the manifest's `detector` entry."""
+    """Finds tumours, as the manifest's `detector` entry says; `least_score` overrides its
+    operating point, for measurements."""
 
-    def __init__(self, bundle: Bundle, *, device: str) -> None:
-        self._config: dict[str, Any] = bundle.manifest.detector
-        self._device = torch.device(device)
+    def __init__(
+        self, bundle: Bundle, *, device: str, engine: str = "auto", least_score: float | None = None
+    ) -> None:
+        self._config: dict[str, Any] = dict(bundle.manifest.detector)
+        if least_score is not None:
+            self._config["score_threshold"] = least_score
         tensors = bundle.tensors("detector.safetensors")
-        self._mean = tensors.pop("familiarity.mean")
-        self._precision = tensors.pop("familiarity.precision")
-        self._network = build_network(self._config["architecture"], tensors).to(self._device)
+        self._mean = tensors.pop("familiarity.mean").numpy().astype(np.float64)
+        self._precision = tensors.pop("familiarity.precision").numpy().astype(np.float64)
+        self._side_px = int(self._config["image_size_px"])
+        network = build_network(self._config["architecture"], tensors)
+        self._engine = build_engine(network, side_px=self._side_px, device=device, wanted=engine)
         self._suppress = load_suppression()
 
     def detect(self, image: ClinicalImage) -> Findings:
         """Boxes in stored pixels, and whether the image is unlike all that was trained on."""
-        square, placed = letterbox(image.pixels, int(self._config["image_size_px"]))
-        prediction, summary = summarise(self._network, square)
-        if not bool(torch.isfinite(prediction).all()):
+        square, placed = letterbox(image.pixels, self._side_px)
+        predictions, summaries = self._engine(square[None])
+        if not bool(np.isfinite(predictions).all()):
             raise NonFiniteOutput("detector: expected finite boxes and scores, got NaN or infinity")
         kept = self._suppress(
-            prediction,
+            torch.from_numpy(predictions),
             conf_thres=float(self._config["score_threshold"]),
             iou_thres=float(self._config["iou_threshold"]),
             max_det=int(self._config["max_detections"]),
         )[0]
-        distance = familiarity_distance(summary, self._mean, self._precision)
+        unlike = self._distance(summaries[0]) > float(self._config["familiarity_threshold"])
         return Findings(
-            detections=_detections(kept.cpu().numpy(), placed, image),
-            out_of_distribution=distance > float(self._config["familiarity_threshold"]),
+            detections=_detections(kept.numpy(), placed, image), out_of_distribution=unlike
         )
 
-    def familiarity(self, square: NDArray[np.uint8]) -> float:
-        """How far a letterboxed picture is from the training pictures."""
-        _, summary = summarise(self._network, square)
-        return familiarity_distance(summary, self._mean, self._precision)
+    def familiarity(self, image: ClinicalImage) -> float:
+        """How far an image is from the training images."""
+        square, _ = letterbox(image.pixels, self._side_px)
+        return self._distance(self._engine(square[None])[1][0])
 
-
-@torch.inference_mode()
-def summarise(
-    network: torch.nn.Module, square: NDArray[np.uint8]
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Raw predictions, shape (1, 5, anchors), and the backbone's summary, shape (channels,).
-
-    `square`: uint8, shape (side, side), as `letterbox` makes it.
-    """
-    device = next(network.parameters()).device
-    pixels = torch.from_numpy(square).to(device).float().div(255.0)[None, None]
-    summaries: list[torch.Tensor] = []
-    hook = network.model[_NECK_LAYER].register_forward_hook(  # type: ignore[index,union-attr]
-        lambda _module, _inputs, output: summaries.append(output.mean(dim=(2, 3))[0])
-    )
-    try:
-        output = network(pixels)
-    finally:
-        hook.remove()
-    prediction = output[0] if isinstance(output, (tuple, list)) else output
-    return prediction, summaries[0].float().cpu()
+    def _distance(self, summary: NDArray[np.float32]) -> float:
+        """The Mahalanobis distance of an image's summary from those of the training images."""
+        offset = summary.astype(np.float64) - self._mean
+        return float(np.sqrt(max(0.0, float(offset @ self._precision @ offset))))
 
 
 def build_network(architecture: str, state: dict[str, torch.Tensor]) -> torch.nn.Module:
@@ -100,14 +88,6 @@ def load_suppression() -> Any:
     from ultralytics.utils.nms import non_max_suppression
 
     return non_max_suppression
-
-
-def familiarity_distance(
-    summary: torch.Tensor, mean: torch.Tensor, precision: torch.Tensor
-) -> float:
-    """Mahalanobis distance of a picture's summary from the training pictures."""
-    offset = summary - mean
-    return float(torch.sqrt(torch.clamp(offset @ precision @ offset, min=0.0)))
 
 
 def _detections(

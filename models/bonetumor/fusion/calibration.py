@@ -15,12 +15,22 @@ def fit_temperature(logits: Tensor, truth: Tensor) -> float:
     return float(_GRID[int(torch.tensor(losses).argmin())])
 
 
-def fit_conformal(probabilities: Tensor, truth: Tensor, miss_rate: float) -> float:
-    """The probability that a class needs to be in the prediction set.
+def fit_conformal(probabilities: Tensor, truth: Tensor, miss_rate: float) -> list[float]:
+    """For each class, the probability it needs to be in the prediction set.
 
-    Split conformal prediction (Sadinle et al., JASA 2019): with n calibration cases the set holds
-    the truth with probability at least 1 - `miss_rate` for exchangeable cases.
+    Class-conditional split conformal prediction (Sadinle et al., JASA 2019): for exchangeable
+    cases the set holds the truth with probability at least 1 - `miss_rate` within every class, so
+    that rare malignant cases are not missed for the sake of many benign ones. A class with too
+    few calibration cases for its rate is always in the set.
+
+    `probabilities`: (n, classes); `truth`: int64 (n,).
     """
-    scores = 1.0 - probabilities[torch.arange(len(truth)), truth]
-    rank = min(1.0, (len(truth) + 1) * (1.0 - miss_rate) / len(truth))
-    return 1.0 - float(torch.quantile(scores.double(), rank, interpolation="higher"))
+    least = []
+    for label in range(probabilities.shape[1]):
+        own = probabilities[truth == label, label].double()
+        rank = (len(own) + 1) * (1.0 - miss_rate) / max(1, len(own))
+        if rank > 1:
+            least.append(0.0)
+        else:
+            least.append(1.0 - float(torch.quantile(1.0 - own, rank, interpolation="higher")))
+    return least

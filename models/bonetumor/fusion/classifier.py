@@ -1,28 +1,39 @@
 """The fusion network behind the Fusion port."""
 
+from collections.abc import Callable
+from itertools import combinations
+
 import torch
 
 from bonetumor.domain.assessment import Diagnosis, Modality, TumourClass
 from bonetumor.domain.errors import NonFiniteOutput, WeightsMismatch
+from bonetumor.domain.labs import LabPanel
 from bonetumor.fusion.evidence import CaseTensors, Preparation
+from bonetumor.fusion.explanation import heat_map, shapley
 from bonetumor.fusion.network import FusionConfig, FusionNetwork
-from bonetumor.fusion.text import tokenizer_from
+from bonetumor.fusion.text import describe, tokenizer_from
 from bonetumor.service.ports import FusionInput
 from bonetumor.weights.bundle import Bundle
+
+_NO_EVIDENCE = 1 / len(TumourClass)
 
 
 class FusionClassifier:
     """Diagnoses with calibrated probabilities, a prediction set, and the right to abstain."""
 
-    def __init__(self, bundle: Bundle, *, device: str) -> None:
+    def __init__(
+        self, bundle: Bundle, *, device: str, write: Callable[[LabPanel], str] = describe
+    ) -> None:
         config = bundle.manifest.fusion
         self._preparation = Preparation(
             int(config["crop_px"]),
             int(config["tile_px"]),
-            tokenizer_from(bundle.text("vocabulary.txt")),
+            tokenizer_from(bundle.text("vocabulary.txt"), cased=bool(config.get("cased"))),
+            write,
         )
         self._temperatures: dict[str, float] = config["temperatures"]
-        self._least_probability: dict[str, float] = config["least_probabilities"]
+        self._least: dict[str, dict[str, float]] = config["least_probabilities"]
+        self._greatest_energy: dict[str, float] = config["greatest_energies"]
         self._network = FusionNetwork(FusionConfig(**config["network"]))
         try:
             self._network.load_state_dict(bundle.tensors("fusion.safetensors"), strict=True)
@@ -32,30 +43,70 @@ class FusionClassifier:
             ) from error
         self._network.eval().to(torch.device(device))
 
-    @torch.inference_mode()
     def diagnose(self, evidence: FusionInput) -> Diagnosis:
-        """Benign, intermediate or malignant; abstains where the evidence does not settle it."""
+        """Benign, intermediate or malignant; abstains where the evidence does not settle it.
+
+        Raises:
+            NonFiniteOutput: the network answered NaN or infinity.
+        """
         case = self._preparation.prepare(
             evidence.image, evidence.box, evidence.slides, evidence.labs
         )
         used = modalities(case)
-        pattern = "+".join(used)
-        logits = self._network([case])[0].cpu()
+        with torch.no_grad():
+            answers = self._every_subset(case, used)
+        logits = answers[used]
         if not bool(torch.isfinite(logits).all()):
             raise NonFiniteOutput("fusion: expected finite logits, got NaN or infinity")
-        probabilities = torch.softmax(logits.double() / self._temperatures[pattern], dim=0).tolist()
+        probabilities = self._probabilities(logits, used)
         by_class = dict(zip(TumourClass, probabilities, strict=True))
-        least = self._least_probability[pattern]
-        likely = tuple(c for c in TumourClass if by_class[c] >= least)
-        reason = _reason(evidence.out_of_distribution, likely)
+        least = self._least["+".join(used)]
+        likely = tuple(c for c in TumourClass if by_class[c] >= least[c])
+        strange = evidence.out_of_distribution or self._is_strange(logits, used)
+        reason = _reason(evidence.out_of_distribution, strange, likely)
+        top = max(range(len(probabilities)), key=probabilities.__getitem__)
+        seen = Modality.IMAGE in used and evidence.box is not None
         return Diagnosis(
             probabilities=by_class,
             prediction_set=likely,
             abstained=reason is not None,
-            out_of_distribution=evidence.out_of_distribution,
+            out_of_distribution=strange,
             used=used,
             reason=reason,
+            contributions=shapley(
+                used,
+                lambda subset: (
+                    self._probabilities(answers[subset], subset)[top] if subset else _NO_EVIDENCE
+                ),
+            ),
+            heat_map=heat_map(self._network, case, evidence.box, top)
+            if seen and evidence.box
+            else None,
         )
+
+    def _every_subset(
+        self, case: CaseTensors, used: tuple[Modality, ...]
+    ) -> dict[tuple[Modality, ...], torch.Tensor]:
+        """Logits, shape (3,), of each subset of the modalities used; encoded once."""
+        tokens, absent = self._network.encode([case]), self._network.missing_tokens(1)
+        answers = {}
+        for size in range(1, len(used) + 1):
+            for subset in combinations(used, size):
+                columns = [
+                    token if modality in subset else missing
+                    for modality, token, missing in zip(Modality, tokens, absent, strict=True)
+                ]
+                answers[subset] = self._network.mix(columns)[0].cpu()
+        return answers
+
+    def _probabilities(self, logits: torch.Tensor, used: tuple[Modality, ...]) -> list[float]:
+        temperature = self._temperatures["+".join(used)]
+        return [float(p) for p in torch.softmax(logits.double() / temperature, dim=0)]
+
+    def _is_strange(self, logits: torch.Tensor, used: tuple[Modality, ...]) -> bool:
+        """Whether the energy is above that of nearly all calibration cases (Liu et al., 2020)."""
+        energy = -float(torch.logsumexp(logits.double(), dim=0))
+        return energy > self._greatest_energy["+".join(used)]
 
 
 def modalities(case: CaseTensors) -> tuple[Modality, ...]:
@@ -64,10 +115,12 @@ def modalities(case: CaseTensors) -> tuple[Modality, ...]:
     return tuple(m for m, tensor in zip(Modality, present, strict=True) if tensor is not None)
 
 
-def _reason(out_of_distribution: bool, likely: tuple[TumourClass, ...]) -> str | None:
+def _reason(images_strange: bool, strange: bool, likely: tuple[TumourClass, ...]) -> str | None:
     """Why the model abstains; None if it does not."""
-    if out_of_distribution:
+    if images_strange:
         return "the images are unlike those the model was trained on"
+    if strange:
+        return "the evidence is unlike what the model was trained on"
     if len(likely) != 1:
         return f"the prediction set holds {len(likely)} classes ({', '.join(likely) or 'none'})"
     return None

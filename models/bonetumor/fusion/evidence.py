@@ -3,6 +3,7 @@
 Training and serving both go through here.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
@@ -42,6 +43,7 @@ class Preparation:
     crop_px: int
     tile_px: int
     tokenizer: BertTokenizer
+    write: Callable[[LabPanel], str] = describe
 
     def prepare(
         self,
@@ -61,7 +63,7 @@ class Preparation:
 
     def tokens(self, labs: LabPanel) -> torch.Tensor:
         """The tokens of the text that describes the abnormal markers."""
-        encoded = self.tokenizer(describe(labs), truncation=True, max_length=_MAX_TOKENS)
+        encoded = self.tokenizer(self.write(labs), truncation=True, max_length=_MAX_TOKENS)
         return torch.tensor(encoded["input_ids"], dtype=torch.int64)
 
     def _tiles(self, slides: tuple[SlideTiles, ...]) -> torch.Tensor:
@@ -75,9 +77,14 @@ class Preparation:
         return torch.from_numpy(np.stack(resized)).permute(0, 3, 1, 2).float().div(255.0)
 
 
+def half_side(box: BoundingBox) -> float:
+    """Half the side, in pixels, of the square about the box that the network sees."""
+    return max(box.x1 - box.x0, box.y1 - box.y0, 16.0) * CONTEXT / 2
+
+
 def crop(pixels: NDArray[np.uint8], box: BoundingBox, side_px: int) -> torch.Tensor:
     """The box and its surroundings, black beyond the image: float32 (1, side, side)."""
-    half = max(box.x1 - box.x0, box.y1 - box.y0, 16.0) * CONTEXT / 2
+    half = half_side(box)
     centre_x, centre_y = (box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2
     scale = side_px / (2 * half)
     matrix = np.array(

@@ -14,9 +14,11 @@ from torch import Tensor, nn
 from transformers import BertConfig, BertModel, ResNetConfig, ResNetModel
 
 from bonetumor.domain.assessment import Modality, TumourClass
+from bonetumor.domain.errors import InvalidInput
 from bonetumor.domain.labs import Analyte
 from bonetumor.fusion.evidence import CaseTensors
 
+DESIGNS = ("tokens", "concatenation")  # the latter as in the paper, to compare with
 RESNET_50 = {
     "embedding_size": 64,
     "hidden_sizes": [256, 512, 1024, 2048],
@@ -50,6 +52,11 @@ class FusionConfig:
     heads: int = 4
     layers: int = 2
     dropout: float = 0.2
+    design: str = "tokens"
+
+    def __post_init__(self) -> None:
+        if self.design not in DESIGNS:
+            raise InvalidInput(f"fusion: expected a design of {DESIGNS}, got {self.design}")
 
 
 class FusionNetwork(nn.Module):
@@ -80,12 +87,35 @@ class FusionNetwork(nn.Module):
             config.width, config.heads, 2 * config.width, config.dropout, "gelu", batch_first=True
         )
         self.mixer = nn.TransformerEncoder(layer, config.layers, enable_nested_tensor=False)
-        self.head = nn.Linear(config.width, len(TumourClass))
+        self.design = config.design
+        joined = len(Modality) * config.width
+        self.head: nn.Module = nn.Linear(config.width, len(TumourClass))
+        if config.design == "concatenation":
+            self.head = nn.Sequential(
+                nn.Linear(joined, config.width),
+                nn.GELU(),
+                nn.Dropout(config.dropout),
+                nn.Linear(config.width, len(TumourClass)),
+            )
 
     def forward(self, cases: Sequence[CaseTensors]) -> Tensor:
         """Logits, shape (cases, 3), in the order of TumourClass."""
-        columns = [self._images(cases), self._slides(cases), self._blood(cases)]
-        tokens = torch.stack([self.summary.expand(len(cases), -1), *columns], dim=1)
+        return self.mix(self.encode(cases))
+
+    def encode(self, cases: Sequence[CaseTensors]) -> list[Tensor]:
+        """One token per modality, each of shape (cases, width); a learned one where missing."""
+        return [self._images(cases), self._slides(cases), self._blood(cases)]
+
+    def missing_tokens(self, count: int) -> list[Tensor]:
+        """The tokens of cases that have nothing at all."""
+        return [self._missing_rows(modality, count) for modality in Modality]
+
+    def mix(self, columns: list[Tensor]) -> Tensor:
+        """Logits from the tokens, shape (cases, 3)."""
+        count = len(columns[0])
+        if self.design == "concatenation":
+            return cast(Tensor, self.head(torch.cat(columns, dim=1)))
+        tokens = torch.stack([self.summary.expand(count, -1), *columns], dim=1)
         return cast(Tensor, self.head(self.mixer(tokens + self.place)[:, 0]))
 
     def _images(self, cases: Sequence[CaseTensors]) -> Tensor:
@@ -94,7 +124,9 @@ class FusionNetwork(nn.Module):
         if present:
             crops = torch.stack([cast(Tensor, cases[i].crop) for i in present])
             encoded = self.image_encoder(crops.to(rows.device)).pooler_output.flatten(1)
-            rows = rows.index_copy(0, _index(present, rows), self.image_projection(encoded))
+            rows = rows.index_copy(
+                0, _index(present, rows), self.image_projection(encoded).to(rows.dtype)
+            )
         return rows
 
     def _slides(self, cases: Sequence[CaseTensors]) -> Tensor:
@@ -105,7 +137,7 @@ class FusionNetwork(nn.Module):
             encoded = self.slide_encoder(torch.cat(bags).to(rows.device)).pooler_output.flatten(1)
             pooled = [self.attention(bag) for bag in encoded.split([len(b) for b in bags])]
             projected = self.slide_projection(torch.stack(pooled))
-            rows = rows.index_copy(0, _index(present, rows), projected)
+            rows = rows.index_copy(0, _index(present, rows), projected.to(rows.dtype))
         return rows
 
     def _blood(self, cases: Sequence[CaseTensors]) -> Tensor:
@@ -118,7 +150,8 @@ class FusionNetwork(nn.Module):
             text = self.text_encoder(tokens, attention_mask=(tokens != 0).long()).last_hidden_state
             numbers = torch.stack([cast(Tensor, cases[i].ratios) for i in present]).to(rows.device)
             joined = torch.cat([text[:, 0], numbers], dim=1)
-            rows = rows.index_copy(0, _index(present, rows), self.blood_projection(joined))
+            projected = self.blood_projection(joined).to(rows.dtype)
+            rows = rows.index_copy(0, _index(present, rows), projected)
         return rows
 
     def _missing_rows(self, modality: Modality, count: int) -> Tensor:

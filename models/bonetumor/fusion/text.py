@@ -5,9 +5,14 @@ for those who have it, a small stand-in with its own WordPiece vocabulary in the
 """
 
 import string
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from transformers import BertTokenizer
+from torch import Tensor
+from transformers import BertConfig, BertModel, BertTokenizer
 
+from bonetumor.domain.errors import InvalidInput
 from bonetumor.domain.labs import Analyte, LabPanel, LabResult
 
 NAMES = {
@@ -51,7 +56,45 @@ def stand_in_vocabulary() -> str:
     return "\n".join(dict.fromkeys(tokens)) + "\n"
 
 
-def tokenizer_from(vocabulary: str) -> BertTokenizer:
-    """A WordPiece tokenizer over a vocabulary, one token a line."""
+def tokenizer_from(vocabulary: str, *, cased: bool = False) -> BertTokenizer:
+    """A WordPiece tokenizer over a vocabulary, one token a line; BioBERT's is cased."""
     tokens = {token: index for index, token in enumerate(vocabulary.splitlines())}
-    return BertTokenizer(vocab=tokens, do_lower_case=True)
+    return BertTokenizer(vocab=tokens, do_lower_case=not cased)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextEncoder:
+    """A BERT to begin with: its vocabulary, its sizes, and its weights if it has any."""
+
+    vocabulary: str
+    sizes: dict[str, Any]
+    cased: bool
+    weights: dict[str, Tensor] | None
+
+
+_SIZES = (
+    "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
+    "max_position_embeddings", "hidden_dropout_prob", "type_vocab_size", "layer_norm_eps",
+)  # fmt: skip
+
+
+def read_text_encoder(folder: Path) -> TextEncoder:
+    """BioBERT (`dmis-lab/biobert-base-cased-v1.2`), or another BERT, from a local folder.
+
+    Raises:
+        InvalidInput: the folder holds no BERT with its `vocab.txt`.
+    """
+    try:
+        vocabulary = (folder / "vocab.txt").read_text("utf-8")
+        config = BertConfig.from_pretrained(folder, local_files_only=True)
+        model = BertModel.from_pretrained(folder, local_files_only=True, add_pooling_layer=False)
+    except (OSError, ValueError) as error:
+        raise InvalidInput(
+            f"--biobert: expected a BERT with vocab.txt in {folder}, got {type(error).__name__}"
+        ) from error
+    return TextEncoder(
+        vocabulary=vocabulary,
+        sizes={name: getattr(config, name) for name in _SIZES},
+        cased=any(token != token.lower() for token in vocabulary.splitlines() if token[:1] != "["),
+        weights=dict(model.state_dict()),
+    )

@@ -1,28 +1,22 @@
-"""Training the fusion network on phantom patients, from seed to calibrated weights."""
+"""Training the fusion network on prepared cases, from seed to calibrated weights."""
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from bonetumor.domain.assessment import Modality, TumourClass
 from bonetumor.domain.errors import InvalidInput
-from bonetumor.domain.image import BoundingBox, ClinicalImage
-from bonetumor.domain.labs import LabPanel, LabResult
-from bonetumor.domain.pathology import SlideTiles
 from bonetumor.fusion.calibration import fit_conformal, fit_temperature
-from bonetumor.fusion.evidence import CaseTensors, Preparation
-from bonetumor.fusion.network import FusionConfig, FusionNetwork
-from bonetumor.fusion.text import stand_in_vocabulary, tokenizer_from
-from bonetumor.phantom.patient import PhantomPatient, draw_patient
+from bonetumor.fusion.evidence import CaseTensors
+from bonetumor.fusion.network import SMALL_BERT, SMALL_RESNET, FusionConfig, FusionNetwork
 
 Progress = Callable[[str], None]
-Render = Callable[[PhantomPatient], ClinicalImage]
-Cut = Callable[["np.ndarray[Any, np.dtype[np.uint8]]"], "np.ndarray[Any, np.dtype[np.uint8]]"]
+Labelled = tuple[CaseTensors, int]
 
 _FIELDS = {
     Modality.IMAGE: ("crop",),
@@ -30,15 +24,15 @@ _FIELDS = {
     Modality.LABS: ("tokens", "ratios"),
 }
 PATTERNS = tuple(subset for size in (1, 2, 3) for subset in combinations(tuple(Modality), size))
+_LEAST_CASES = 5
+_FAMILIAR = 0.995
+_ANY_ENERGY = 1e12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FusionTraining:
     """How a fusion network is trained. `miss_rate` is that of the conformal sets."""
 
-    patients: int = 700
-    calibration: int = 300
-    longest_px: int = 640
     crop_px: int = 96
     tile_px: int = 128
     tiles_per_step: int = 3
@@ -47,6 +41,10 @@ class FusionTraining:
     learning_rate: float = 4e-4
     modality_dropout: float = 0.3
     miss_rate: float = 0.1
+    design: str = "tokens"
+    resnet: dict[str, object] = field(default_factory=lambda: dict(SMALL_RESNET))
+    bert: dict[str, object] = field(default_factory=lambda: dict(SMALL_BERT))
+    cased: bool = False
     seed: int = 11
 
 
@@ -60,29 +58,47 @@ class Trained:
     metrics: dict[str, Any]
 
 
-def train_fusion(plan: FusionTraining, render: Render, cut: Cut, say: Progress) -> Trained:
-    """Draws a cohort, trains, calibrates each availability pattern on patients kept apart."""
+def train_fusion(
+    plan: FusionTraining,
+    train: Sequence[Labelled],
+    apart: Sequence[Labelled],
+    vocabulary: str,
+    say: Progress,
+    *,
+    checkpoint: Path | None = None,
+    text_weights: dict[str, torch.Tensor] | None = None,
+) -> Trained:
+    """Trains, then calibrates each availability pattern on patients kept apart.
+
+    `text_weights`: those of a pre-trained text encoder (BioBERT) of the plan's sizes. A run that
+    was cut off goes on from `checkpoint`, which is written after every epoch.
+
+    Raises:
+        InvalidInput: no patients, or a class without any.
+    """
+    _check(train, apart)
     torch.manual_seed(plan.seed)
-    chance = random.Random(plan.seed)  # noqa: S311 - shuffling, not secrets
-    vocabulary = stand_in_vocabulary()
-    preparation = Preparation(plan.crop_px, plan.tile_px, tokenizer_from(vocabulary))
-    train = _draw(plan, 0, plan.patients, preparation, render, cut, say)
-    apart = _draw(plan, 1_000_000, plan.calibration, preparation, render, cut, say)
-    if not train or not apart:
-        raise InvalidInput("cohort: expected patients to train on and to calibrate with, got none")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     plan = replace(plan, batch=min(plan.batch, len(train)))
-    config = FusionConfig(vocabulary_size=len(vocabulary.splitlines()))
-    network = FusionNetwork(config)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=plan.learning_rate, weight_decay=0.02)
-    steps = plan.epochs * (len(train) // plan.batch)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, plan.learning_rate * 3, total_steps=steps
+    config = FusionConfig(
+        vocabulary_size=len(vocabulary.splitlines()),
+        resnet=plan.resnet,
+        bert=plan.bert,
+        design=plan.design,
     )
-    for epoch in range(plan.epochs):
-        loss = _epoch(network, optimizer, schedule, train, plan, chance)
+    network = FusionNetwork(config).to(device)
+    if text_weights is not None:
+        network.text_encoder.load_state_dict(text_weights)
+    run = _Run(network, plan, len(train))
+    first = run.resume(checkpoint) if checkpoint else 0
+    for epoch in range(first, plan.epochs):
+        loss = _epoch(run, train, plan, random.Random(f"{plan.seed} {epoch}"))  # noqa: S311
         say(f"fusion: epoch {epoch + 1} of {plan.epochs}, loss {loss:.3f}")
+        if checkpoint:
+            run.save(checkpoint, epoch + 1)
     half = {
-        k: v.half().float() if v.is_floating_point() else v for k, v in network.state_dict().items()
+        k: (v.half().float() if v.is_floating_point() else v).cpu()
+        for k, v in network.state_dict().items()
     }
     network.load_state_dict(half)  # calibrate the weights as the bundle will hold them
     calibrated, metrics = _calibrate(network.eval(), apart, plan)
@@ -90,88 +106,81 @@ def train_fusion(plan: FusionTraining, render: Render, cut: Cut, say: Progress) 
         "network": asdict(config),
         "crop_px": plan.crop_px,
         "tile_px": plan.tile_px,
+        "cased": plan.cased,
         **calibrated,
         "training": asdict(plan),
     }
     return Trained(state=half, vocabulary=vocabulary, config=settings, metrics=metrics)
 
 
-def _draw(
-    plan: FusionTraining,
-    first: int,
-    count: int,
-    preparation: Preparation,
-    render: Render,
-    cut: Cut,
-    say: Progress,
-) -> list[tuple[CaseTensors, int]]:
-    cases = []
-    for number in range(first, first + count):
-        patient = draw_patient(plan.seed, number, longest_px=plan.longest_px)
-        if patient.radiograph.box is None:
-            continue
-        slides = tuple(SlideTiles(source="phantom", pixels=cut(s)) for s in patient.slides)
-        box = _jittered(patient, np.random.default_rng([plan.seed, number, 2]))
-        case = preparation.prepare(render(patient), box, slides, panel_of(patient))
-        cases.append((case, list(TumourClass).index(patient.tumour_class)))
-        if len(cases) % 100 == 0:
-            say(f"fusion: {len(cases)} of {count} patients drawn")
-    return cases
-
-
-def panel_of(patient: PhantomPatient) -> LabPanel:
-    """The patient's blood as the FHIR adapter would read it."""
-    return LabPanel(
-        results=tuple(
-            LabResult(
-                analyte=m.analyte,
-                value=m.value,
-                unit=m.unit,
-                low=m.low,
-                high=m.high,
-                taken_at=None,
-                source="phantom",
+def _check(train: Sequence[Labelled], apart: Sequence[Labelled]) -> None:
+    for name, cases in (("train on", train), ("calibrate with", apart)):
+        if not cases:
+            raise InvalidInput(f"cohort: expected patients to {name}, got none")
+        absent = [c for i, c in enumerate(TumourClass) if all(y != i for _, y in cases)]
+        if absent:
+            raise InvalidInput(
+                f"cohort: expected patients of every class to {name}, got none that is "
+                f"{' or '.join(absent)}"
             )
-            for m in patient.blood
+
+
+class _Run:
+    """The network with its optimizer and schedule, and their checkpoint."""
+
+    def __init__(self, network: FusionNetwork, plan: FusionTraining, cases: int) -> None:
+        self.network = network
+        self.optimizer = torch.optim.AdamW(
+            network.parameters(), lr=plan.learning_rate, weight_decay=0.02
         )
-    )
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimizer, plan.learning_rate * 3, total_steps=plan.epochs * (cases // plan.batch)
+        )
 
+    def resume(self, path: Path) -> int:
+        """The number of epochs that are done already."""
+        if not path.is_file():
+            return 0
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        self.network.load_state_dict(saved["network"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.schedule.load_state_dict(saved["schedule"])
+        torch.set_rng_state(saved["chance"])
+        return int(saved["epochs"])
 
-def _jittered(patient: PhantomPatient, rng: np.random.Generator) -> BoundingBox:
-    """The true box as a detector would give it: a little off."""
-    x0, y0, x1, y1 = patient.radiograph.box or (0.0, 0.0, 1.0, 1.0)
-    width, height = x1 - x0, y1 - y0
-    shift = rng.normal(0, 0.06, 4) * np.array([width, height, width, height])
-    return BoundingBox(
-        x0=float(x0 + shift[0]),
-        y0=float(y0 + shift[1]),
-        x1=float(x1 + shift[2]),
-        y1=float(y1 + shift[3]),
-    )
+    def save(self, path: Path, epochs: int) -> None:
+        """Writes the checkpoint beside itself first, so that a cut leaves the old one whole."""
+        state = {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "chance": torch.get_rng_state(),
+            "epochs": epochs,
+        }
+        torch.save(state, path.with_suffix(".new"))
+        path.with_suffix(".new").replace(path)
 
 
 def _epoch(
-    network: FusionNetwork,
-    optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
-    train: Sequence[tuple[CaseTensors, int]],
-    plan: FusionTraining,
-    chance: random.Random,
+    run: _Run, train: Sequence[Labelled], plan: FusionTraining, chance: random.Random
 ) -> float:
-    network.train()
+    device = next(run.network.parameters()).device
+    run.network.train()
     order = list(range(len(train)))
     chance.shuffle(order)
     losses = []
     for start in range(0, len(order) - plan.batch + 1, plan.batch):
         rows = [train[i] for i in order[start : start + plan.batch]]
         cases = [_augmented(case, plan, chance) for case, _ in rows]
-        truth = torch.tensor([label for _, label in rows])
-        loss = torch.nn.functional.cross_entropy(network(cases), truth, label_smoothing=0.03)
-        optimizer.zero_grad()
+        truth = torch.tensor([label for _, label in rows], device=device)
+        with torch.autocast(device.type, torch.bfloat16):
+            logits = run.network(cases)
+        loss = torch.nn.functional.cross_entropy(logits.float(), truth, label_smoothing=0.03)
+        run.optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
+        torch.nn.utils.clip_grad_norm_(run.network.parameters(), 1.0)
+        run.optimizer.step()
+        run.schedule.step()
         losses.append(float(loss.detach()))
     return sum(losses) / max(1, len(losses))
 
@@ -199,23 +208,38 @@ def only(case: CaseTensors, kept: Sequence[Modality]) -> CaseTensors:
 
 @torch.inference_mode()
 def _calibrate(
-    network: FusionNetwork, apart: Sequence[tuple[CaseTensors, int]], plan: FusionTraining
+    network: FusionNetwork, apart: Sequence[Labelled], plan: FusionTraining
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    temperatures, least, metrics = {}, {}, {}
+    temperatures: dict[str, float] = {}
+    energies: dict[str, float] = {}
+    least: dict[str, dict[TumourClass, float]] = {}
+    metrics: dict[str, dict[str, float]] = {}
     for pattern in PATTERNS:
         rows = [(only(c, pattern), y) for c, y in apart if _has(c, pattern)]
-        logits = torch.cat([network([case]) for case, _ in rows])
-        truth = torch.tensor([label for _, label in rows])
         name = "+".join(pattern)
+        if len(rows) < _LEAST_CASES:  # nothing to calibrate on: every class stays possible
+            temperatures[name], least[name] = 1.0, dict.fromkeys(TumourClass, 0.0)
+            energies[name] = _ANY_ENERGY
+            metrics[name] = {"n": len(rows)}
+            continue
+        logits = torch.cat([network([case]).cpu() for case, _ in rows])
+        truth = torch.tensor([label for _, label in rows])
         temperatures[name] = fit_temperature(logits, truth)
+        energies[name] = float(torch.quantile(-torch.logsumexp(logits.double(), 1), _FAMILIAR))
         probabilities = torch.softmax(logits.double() / temperatures[name], dim=1)
-        least[name] = fit_conformal(probabilities, truth, plan.miss_rate)
+        needed = fit_conformal(probabilities, truth, plan.miss_rate)
+        least[name] = dict(zip(TumourClass, needed, strict=True))
         right = probabilities.argmax(dim=1) == truth
         metrics[name] = {
             "n": len(rows),
             "accuracy_on_calibration": round(float(right.double().mean()), 4),
         }
-    return {"temperatures": temperatures, "least_probabilities": least}, metrics
+    calibrated = {
+        "temperatures": temperatures,
+        "least_probabilities": least,
+        "greatest_energies": energies,
+    }
+    return calibrated, metrics
 
 
 def _has(case: CaseTensors, pattern: Sequence[Modality]) -> bool:

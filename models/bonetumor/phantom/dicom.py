@@ -19,12 +19,13 @@ _SITE_CODES = {
     "humerus": ("85050009", "Humerus"),
     "radius": ("62413002", "Radius"),
     "hand": ("85562004", "Hand"),
+    "foot": ("56459004", "Foot"),
 }
 
 
 def patient_id(patient: PhantomPatient) -> str:
     """The PatientID of a phantom patient."""
-    return f"PHANTOM-{patient.number:06d}"
+    return f"PHANTOM-{patient.seed}-{patient.number:06d}"
 
 
 def birth_date(patient: PhantomPatient) -> str:
@@ -37,33 +38,34 @@ def acquired_at(patient: PhantomPatient) -> datetime:
     return _FIRST_DAY + timedelta(minutes=7 * patient.number)
 
 
-def to_dicom(patient: PhantomPatient) -> FileDataset:
-    """The patient's radiograph as a DX object, Explicit VR Little Endian."""
-    dataset = image_to_dicom(patient.radiograph, str(patient.number))
+def to_dicom(patient: PhantomPatient, view: int = 0) -> FileDataset:
+    """One of the patient's radiographs as a DX object, Explicit VR Little Endian."""
+    dataset = image_to_dicom(patient.radiographs[view], f"{patient.seed}-{patient.number}", view)
     moment = acquired_at(patient)
     dataset.PatientID = patient_id(patient)
     dataset.IssuerOfPatientID = ISSUER
     dataset.PatientName = f"Phantom^Number{patient.number}"
     dataset.PatientBirthDate = birth_date(patient).replace("-", "")
     dataset.PatientSex = patient.sex
-    dataset.AccessionNumber = f"PH{patient.number:08d}"
+    dataset.AccessionNumber = f"PH{patient.seed}-{patient.number}"[:16]
     dataset.StudyDate = dataset.ContentDate = dataset.AcquisitionDate = moment.strftime("%Y%m%d")
     dataset.StudyTime = dataset.ContentTime = dataset.AcquisitionTime = moment.strftime("%H%M%S")
     return dataset
 
 
-def image_to_dicom(image: Radiograph, key: str) -> FileDataset:
-    """A radiograph as a DX object of nobody in particular; UIDs follow from `key`."""
+def image_to_dicom(image: Radiograph, key: str, view: int = 0) -> FileDataset:
+    """A radiograph as a DX object of nobody in particular; UIDs follow from `key` and `view`."""
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     meta.MediaStorageSOPClassUID = DigitalXRayImageStorageForPresentation
-    meta.MediaStorageSOPInstanceUID = derived_uid("phantom", key, "instance")
+    meta.MediaStorageSOPInstanceUID = derived_uid("phantom", key, "instance", str(view))
     dataset = FileDataset("", Dataset(), file_meta=meta, preamble=b"\0" * 128)
     dataset.SOPClassUID = DigitalXRayImageStorageForPresentation
     dataset.SOPInstanceUID = meta.MediaStorageSOPInstanceUID
     dataset.StudyInstanceUID = derived_uid("phantom", key, "study")
     dataset.SeriesInstanceUID = derived_uid("phantom", key, "series")
     _describe(dataset, image)
+    dataset.InstanceNumber = str(view + 1)
     rows, columns = image.pixels.shape
     dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
     dataset.Rows, dataset.Columns = rows, columns

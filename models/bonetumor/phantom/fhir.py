@@ -30,7 +30,7 @@ _CATEGORY = "http://terminology.hl7.org/CodeSystem/observation-category"
 
 def to_fhir(patient: PhantomPatient) -> dict[str, Any]:
     """A collection Bundle of everything the EHR would hold of the patient."""
-    key = f"phantom-{patient.number}"
+    key = f"phantom-{patient.seed}-{patient.number}"
     resources = [
         _patient(patient, key),
         *(_observation(patient, key, marker) for marker in patient.blood),

@@ -1,147 +1,177 @@
-"""A tumour painted into the density of a bone."""
+"""One tumour painted into a scene: what replaces bone, what grows out of it, what surrounds it."""
 
 from dataclasses import dataclass
 from typing import Self
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from bonetumor.phantom.texture import Field, blob, fractal_noise, soft_step
-from bonetumor.phantom.tumour import TumourType, sign
+from bonetumor.phantom.scene import Anchor, Scene
+from bonetumor.phantom.signs import (
+    Frame,
+    cortical_breach,
+    exostosis,
+    joint_bodies,
+    matrix,
+    periosteal_reaction,
+    soft_tissue_mass,
+)
+from bonetumor.phantom.texture import Field, cells, fractal_noise, outline, smooth_noise, soft_step
+from bonetumor.phantom.tumour import TumourType, draw_kind, draw_sign
+
+_SIGNS = (
+    "lysis", "rim", "margin", "septa", "expansion", "breach", "soft_tissue", "sclerosis",
+    "eccentric",
+)  # fmt: skip
+_PRESENT = 0.4
+_LEAST_CONTRAST = 0.075
+_LEAST_STRUCTURE = 0.7
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LesionLook:
-    """One patient's lesion: the strength of each radiographic sign, 0..1."""
+    """One patient's lesion: the strength of each radiographic sign, 0..1, and its kinds."""
 
     lysis: float
-    sclerotic_rim: float
-    blur: float
-    matrix: float
+    rim: float
+    margin: float
+    septa: float
     expansion: float
-    periosteal: float
+    breach: float
     soft_tissue: float
-    exophytic: float
+    sclerosis: float
+    eccentric: float
+    matrix: str
+    periosteal: str
 
     @classmethod
     def draw(cls, kind: TumourType, rng: np.random.Generator) -> Self:
         """Signs around the means of the type; typical pairs stay confusable."""
         return cls(
-            lysis=sign(kind.lysis, rng),
-            sclerotic_rim=sign(kind.sclerotic_rim, rng),
-            blur=sign(kind.blur, rng),
-            matrix=sign(kind.matrix, rng),
-            expansion=sign(kind.expansion, rng),
-            periosteal=sign(kind.periosteal, rng),
-            soft_tissue=sign(kind.soft_tissue, rng),
-            exophytic=1.0 if rng.random() < kind.exophytic else 0.0,
+            **{name: draw_sign(getattr(kind, name), rng) for name in _SIGNS},
+            matrix=draw_kind(kind.matrix, rng),
+            periosteal=draw_kind(kind.periosteal, rng),
         )
 
 
 def paint_lesion(
-    density: Field,
-    centre: NDArray[np.float32],
-    outer: NDArray[np.float32],
-    extent: tuple[int, int, int],
+    scene: Scene,
+    anchor: Anchor,
+    size_px: tuple[float, float],
     kind: TumourType,
     look: LesionLook,
     rng: np.random.Generator,
-) -> tuple[Field, Field]:
-    """Paints one lesion and answers the new density and the lesion's mask, both like `density`.
+) -> tuple[Scene, Field] | None:
+    """Paints one lesion of `size_px` (along, across the bone).
 
-    `extent` is (side of the square canvas, rows, columns of the later picture).
+    Returns the scene with it, and its mask: 0..1, shape of the scene; or None where it would
+    hardly be seen.
     """
-    side, rows, columns = extent
-    low, high = np.log(kind.area_fraction)
-    area = float(np.exp(rng.uniform(low, high))) * rows * columns
-    aspect = float(rng.uniform(*kind.aspect))
-    size = (max(10, int(np.sqrt(area / aspect))), max(10, int(np.sqrt(area * aspect))))
-    solid = np.nonzero(outer > outer.max() * 0.3)[0]
-    margin = min((side - min(rows, columns)) / 2 + size[0] * 0.55, side / 2 - 2)
-    solid = solid[(solid > margin) & (solid < side - margin)]
-    row = int(rng.choice(solid)) if len(solid) else side // 2
-    direction = float(rng.choice([-1, 1]))
-    reach = 1.05 if look.exophytic else float(rng.uniform(0, 0.55))
-    column = int(
-        centre[row] + direction * reach * outer[row] + direction * look.exophytic * size[1] * 0.35
+    frame = Frame.around(scene, anchor, size_px, rng)
+    if kind.form == "exostosis":
+        patch, mask = exostosis(frame, rng)
+    elif kind.form == "bodies":
+        patch, mask = joint_bodies(frame, rng)
+    else:
+        patch, mask = _inside(frame, look, rng)
+    if not _is_seen(frame, patch, mask, float(np.ptp(np.percentile(scene.density, [1, 99])))):
+        return None
+    density, whole = scene.density.copy(), np.zeros_like(scene.density)
+    density[frame.window] = np.clip(patch, 0, None)
+    whole[frame.window] = mask
+    painted = Scene(density=density, floor=scene.floor, bone=scene.bone, window=scene.window)
+    return painted, whole
+
+
+def _is_seen(frame: Frame, patch: Field, mask: Field, contrast: float) -> bool:
+    """Whether the change stands out from what was there, and from the picture's contrast."""
+    within = mask > 0.35
+    if int(within.sum()) < 12:
+        return False
+    before = (frame.floor + frame.bone)[within]
+    change = float(np.abs(patch[within] - before).mean())
+    return change > max(_LEAST_CONTRAST * contrast, _LEAST_STRUCTURE * float(before.std()))
+
+
+def _inside(frame: Frame, look: LesionLook, rng: np.random.Generator) -> tuple[Field, Field]:
+    """A tumour that grows within the bone."""
+    shift = frame.side * look.eccentric * max(0.0, frame.half_width_px - 0.35 * frame.width_px)
+    shape = outline(
+        (frame.u - shift) / (frame.width_px / 2),
+        frame.v / (frame.length_px / 2),
+        0.25 + 0.5 * look.septa + 0.4 * look.margin,
+        rng,
     )
-    top = int(np.clip(row - size[0] // 2, 0, side - size[0]))
-    left = int(np.clip(column - size[1] // 2, 0, side - size[1]))
-    window = (slice(top, top + size[0]), slice(left, left + size[1]))
-
-    shape = blob(size, 0.4 + 0.6 * look.blur, rng)
-    edge = 0.03 + 0.22 * look.blur
-    body = soft_step(shape - (edge * 1.5), edge)
-    if look.blur > 0.5:
-        body = np.clip(
-            body * (1 + 0.5 * look.blur * fractal_noise(size, min(size) * 0.2, rng)), 0, 1
-        )
-    mask: Field = np.zeros_like(density)
-    mask[window] = soft_step(shape - 0.02, 0.03)
-    patch = density[window]
-    base = float(np.median(patch)) + 0.15
-    patch = patch * (1 - 0.75 * look.lysis * body)
-    patch += body * look.matrix * base * _matrix(size, look, rng)
-    rim = np.exp(-(((shape - 0.10) / 0.07) ** 2)) * look.sclerotic_rim * (1 - 0.7 * look.blur)
-    patch += 0.55 * base * rim
-    if look.exophytic:
-        patch += body * base * 0.55
-    if look.expansion > 0.35:
-        shell = np.exp(-(((shape - 0.05) / 0.035) ** 2))
-        patch += 0.35 * look.expansion * base * shell
-    density = density.copy()
-    density[window] = patch
-    if look.soft_tissue > 0.4:
-        density += 0.3 * look.soft_tissue * cv2.GaussianBlur(mask, (0, 0), min(size) * 0.18)
-    if look.periosteal > 0.4:
-        density, mask = _periosteum(
-            density, mask, centre, outer, (row, size[0]), direction, look, rng
-        )
-    return np.asarray(np.clip(density, 0, None), np.float32), mask
+    short = min(frame.length_px, frame.width_px) / 2
+    edge = max(0.6 / short, 0.02 + 0.2 * look.margin**2)
+    body = soft_step(shape - edge, edge)
+    grown = soft_step(frame.surface_px + max(1.5, look.expansion * 0.35 * short), 1.0)
+    body = np.asarray(body * np.maximum(grown, 0.0), np.float32)
+    bone = _destroyed(frame, body, shape, look, rng)
+    base = frame.base
+    within = body * frame.inside
+    bone += base * _tissue(frame, body, shape, look, rng) * np.maximum(within, body * 0.8)
+    ring = _rim(frame, shape * short, look, rng)
+    bone += base * ring * frame.inside
+    if look.expansion > _PRESENT:
+        bone += base * _shell(frame, body, shape * short, look, rng)
+    if look.sclerosis > _PRESENT:
+        halo = np.exp(-((np.clip(-shape * short, 0, None) / (0.5 * frame.half_width_px)) ** 2))
+        bone += base * 0.7 * look.sclerosis * halo * (1 - body) * frame.inside
+    patch = frame.floor + bone
+    mask = np.asarray(soft_step(shape - 0.5 * edge, 0.03) * grown, np.float32)
+    if look.breach > _PRESENT:
+        patch = cortical_breach(frame, patch, look.breach, rng)
+    if look.soft_tissue > _PRESENT:
+        patch, mask = soft_tissue_mass(frame, patch, mask, look, rng)
+    if look.periosteal != "none":
+        patch, mask = periosteal_reaction(frame, patch, mask, look.periosteal, rng)
+    return patch, mask
 
 
-def _matrix(size: tuple[int, int], look: LesionLook, rng: np.random.Generator) -> Field:
-    """Chondroid rings and dots where the margin is sharp, cloudy osteoid where it is not."""
-    if look.blur > 0.5:
-        return np.asarray(
-            np.clip(0.5 + 0.6 * fractal_noise(size, min(size) * 0.4, rng), 0, 1.6), np.float32
-        )
-    spots = fractal_noise(size, max(3.0, min(size) * 0.12), rng)
-    return np.asarray(soft_step(spots - 0.9, 0.15) * 1.4, np.float32)
+def _destroyed(
+    frame: Frame, body: Field, shape: Field, look: LesionLook, rng: np.random.Generator
+) -> Field:
+    """The bone's own density after lysis: geographic, moth-eaten or permeative by margin."""
+    short = min(frame.length_px, frame.width_px)
+    depth = 0.45 + 0.55 * np.sqrt(np.clip(shape * 2.5, 0, 1))
+    loss = body * depth
+    if look.margin > 0.5:
+        holes = short * (0.22 if look.margin < 0.8 else 0.09)
+        eaten = soft_step(fractal_noise(body.shape, max(2.5, holes), rng) - 0.1, 0.35)
+        loss = loss * (0.35 + 0.75 * eaten)
+    calm = cv2.GaussianBlur(frame.bone, (0, 0), max(1.0, 0.12 * short))
+    quiet = 0.75 * body * look.lysis * (1 - 0.5 * look.margin)
+    bone = frame.bone * (1 - quiet) + calm * quiet
+    return np.asarray(bone * (1 - (0.5 + 0.45 * look.lysis) * look.lysis * loss), np.float32)
 
 
-def _periosteum(
-    density: Field,
-    mask: Field,
-    centre: NDArray[np.float32],
-    outer: NDArray[np.float32],
-    place: tuple[int, int],
-    direction: float,
-    look: LesionLook,
-    rng: np.random.Generator,
-) -> tuple[Field, Field]:
-    """Lamellae along the cortex or spicules away from it, over the height of the lesion."""
-    row, height = place
-    side = density.shape[0]
-    strength = np.zeros_like(density)
-    rows = np.arange(max(0, row - height // 2), min(side, row + height // 2))
-    fade = np.cos(np.linspace(-np.pi / 2, np.pi / 2, len(rows))) ** 0.5
-    reach = float(outer[row]) * (0.15 + 0.5 * look.periosteal)
-    spicules = rng.random() < 0.5
-    for y, weight in zip(
-        rows[:: 3 if spicules else 1], fade[:: 3 if spicules else 1], strict=False
-    ):
-        start = centre[y] + direction * outer[y]
-        steps = np.arange(0, reach * weight, 0.7)
-        x = np.clip((start + direction * steps).astype(int), 0, side - 1)
-        if spicules:
-            lift = np.clip((y + steps * float(rng.normal(0, 0.25))).astype(int), 0, side - 1)
-            strength[lift, x] = 1 - steps / (reach + 1e-3)
-        else:
-            layer = 0.5 + 0.5 * np.cos(2 * np.pi * steps / max(3.0, reach / 3))
-            strength[y, x] = layer * (1 - steps / (reach + 1e-3))
-    strength = np.asarray(cv2.GaussianBlur(strength, (0, 0), 0.8), np.float32)
-    reaction = np.clip(strength / (strength.max() + 1e-6), 0, 1)
-    grown = np.maximum(mask, (reaction > 0.25).astype(np.float32) * 0.6)
-    return density + 0.4 * look.periosteal * reaction, np.asarray(grown, np.float32)
+def _tissue(
+    frame: Frame, body: Field, shape: Field, look: LesionLook, rng: np.random.Generator
+) -> Field:
+    """What the tumour itself makes, in units of the bone's own density."""
+    short = min(frame.length_px, frame.width_px)
+    tissue = matrix(body.shape, look.matrix, short, rng)
+    if look.septa > _PRESENT / 2:
+        walls = cells(body.shape, max(5.0, short * float(rng.uniform(0.25, 0.5))), rng)
+        tissue = tissue + 0.5 * look.septa * walls * soft_step(shape - 0.03, 0.03)
+    return np.asarray(tissue, np.float32)
+
+
+def _rim(frame: Frame, depth_px: Field, look: LesionLook, rng: np.random.Generator) -> Field:
+    """The sclerotic margin: a bright line, thicker here and thinner there."""
+    thick = max(1.0, frame.half_width_px * float(rng.uniform(0.03, 0.12)))
+    uneven = np.clip(0.7 + 0.5 * smooth_noise(depth_px.shape, 0.5 * frame.length_px, rng), 0, 1.3)
+    line = np.exp(-(((depth_px - thick * 0.5) / thick) ** 2))
+    return np.asarray(0.8 * look.rim * (1 - 0.8 * look.margin) * uneven * line, np.float32)
+
+
+def _shell(
+    frame: Frame, body: Field, depth_px: Field, look: LesionLook, rng: np.random.Generator
+) -> Field:
+    """A bulging lesion's tissue and thin cortex, where it leaves the old contour of the bone."""
+    outside = soft_step(-frame.surface_px - 0.5, 0.8)
+    thick = max(0.8, 0.05 * frame.half_width_px)
+    intact = np.clip(1.2 - look.breach + 0.4 * smooth_noise(body.shape, 20, rng), 0, 1)
+    shell = np.exp(-(((depth_px - thick) / thick) ** 2)) * intact
+    return np.asarray(outside * (0.2 * body + 0.7 * look.expansion * shell), np.float32)

@@ -25,22 +25,31 @@ def fractal_noise(shape: tuple[int, int], scale_px: float, rng: np.random.Genera
     return np.asarray(total / (total.std() + 1e-6), np.float32)
 
 
-def blob(shape: tuple[int, int], roughness: float, rng: np.random.Generator) -> Field:
-    """A signed distance-like field of an irregular ellipse that fills `shape`; positive inside.
+def cells(shape: tuple[int, int], cell_px: float, rng: np.random.Generator) -> Field:
+    """Thin walls between the cells of a random foam: 1 on a wall, 0 inside a cell."""
+    count = max(3, int(shape[0] * shape[1] / max(cell_px, 2.0) ** 2))
+    seeds = rng.uniform((0, 0), shape, (min(count, 400), 2)).astype(np.int32)
+    walls = np.full(shape, 255, np.uint8)
+    walls[seeds[:, 0], seeds[:, 1]] = 0
+    distance = cv2.distanceTransform(walls, cv2.DIST_L2, 3)
+    peak = cv2.dilate(distance, np.ones((3, 3), np.uint8))
+    ridge = (distance >= peak - 1e-3).astype(np.float32)
+    return np.asarray(np.clip(cv2.GaussianBlur(ridge, (0, 0), 0.9) * 2.2, 0, 1), np.float32)
 
-    `roughness` 0 is a smooth ellipse, 1 is lobulated.
+
+def outline(x: Field, y: Field, roughness: float, rng: np.random.Generator) -> Field:
+    """A signed, distance-like field of an irregular disc of radius 1 about the origin.
+
+    Positive inside. `x`, `y`: coordinates in units of the half axes. `roughness` 0 is a smooth
+    ellipse, 1 is lobulated.
     """
-    rows, columns = shape
-    y, x = np.mgrid[-1 : 1 : rows * 1j, -1 : 1 : columns * 1j].astype(np.float32)
     angle = np.arctan2(y, x)
     radius = np.ones_like(angle)
-    for harmonic in range(2, 9):
-        amount = roughness * rng.normal(0, 0.16) / harmonic**0.7
-        radius += np.float32(amount) * np.cos(harmonic * angle + rng.uniform(0, 2 * np.pi)).astype(
-            np.float32
-        )
-    radius *= np.float32(0.97) / max(float(radius.max()), 1e-3)
-    return np.asarray(radius - np.hypot(x, y), dtype=np.float32)
+    for harmonic in range(2, 10):
+        amount = np.float32(roughness * rng.normal(0, 0.16) / harmonic**0.7)
+        radius += amount * np.cos(harmonic * angle + np.float32(rng.uniform(0, 2 * np.pi)))
+    radius *= np.float32(1 / max(float(radius.max()), 1e-3))
+    return np.asarray(radius - np.hypot(x, y), np.float32)
 
 
 def soft_step(field: Field, width: float) -> Field:

@@ -17,7 +17,7 @@ from safetensors.torch import load, save
 from bonetumor.domain.errors import WeightsMismatch
 
 MANIFEST = "manifest.json"
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from bonetumor.domain.errors import NonFiniteOutput
+from bonetumor.domain.image import BoundingBox
 from bonetumor.domain.lesion import Lesion
 from bonetumor.domain.uid import UID, derived_uid
 
@@ -37,10 +38,20 @@ class Algorithm:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HeatMap:
+    """Where on the image the class was read from: values 0..1, row by row, over `region`."""
+
+    region: BoundingBox
+    values: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnosis:
     """Class probabilities, the conformal prediction set, and whether the model abstains.
 
-    `probabilities` is None where there was nothing to classify.
+    `probabilities` is None where there was nothing to classify. `contributions` says how much
+    each modality used moved the probability of the most likely class up or down from one third,
+    which stands for no evidence: the Shapley values, whose sum is the whole way.
     """
 
     probabilities: dict[TumourClass, float] | None
@@ -49,6 +60,8 @@ class Diagnosis:
     out_of_distribution: bool
     used: tuple[Modality, ...]
     reason: str | None = None
+    contributions: dict[Modality, float] = field(default_factory=dict)
+    heat_map: HeatMap | None = None
 
     def __post_init__(self) -> None:
         if self.probabilities is None:

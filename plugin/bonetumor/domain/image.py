@@ -32,7 +32,11 @@ class BoundingBox:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageReference:
-    """Which stored frame an image is. `frame_number` counts from 1; None for a single frame."""
+    """Which stored frame an image is. `frame_number` counts from 1; None for a single frame.
+
+    `body_part`: what a projection image says that it shows, with its side; empty where it does
+    not say, and for slices.
+    """
 
     sop_instance_uid: UID
     sop_class_uid: UID
@@ -40,6 +44,7 @@ class ImageReference:
     frame_number: int | None
     rows: int
     columns: int
+    body_part: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -5,6 +5,11 @@ from dataclasses import dataclass
 from bonetumor.domain.image import BoundingBox, ImageReference
 from bonetumor.domain.uid import UID, derived_uid
 
+_LEAST_OVERLAP = 0.3
+_FRAMES_APART = 3
+_LEVEL_APART = 0.15
+_HEIGHTS_APART = 2.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Detection:
@@ -17,7 +22,10 @@ class Detection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lesion:
-    """A detection that is followed under one identity through every result."""
+    """A detection of a lesion that is followed under one identity through every result.
+
+    The same lesion on several images is several of these, with the same identifier and UID.
+    """
 
     tracking_identifier: str
     tracking_uid: UID
@@ -25,15 +33,77 @@ class Lesion:
 
 
 def name_lesions(run_key: str, detections: tuple[Detection, ...]) -> tuple[Lesion, ...]:
-    """Gives each detection a stable identity, the most certain first."""
+    """Gives detections that show the same lesion one stable identity, the most certain first."""
     ranked = sorted(
-        detections, key=lambda d: (-d.score, d.image.sop_instance_uid, d.box.as_tuple())
+        detections,
+        key=lambda d: (
+            -d.score,
+            d.image.sop_instance_uid,
+            d.image.frame_number or 0,
+            d.box.as_tuple(),
+        ),
     )
+    groups: list[list[Detection]] = []
+    for detection in ranked:
+        home = next((g for g in groups if _belongs(detection, g)), None)
+        if home is None:
+            groups.append([detection])
+        else:
+            home.append(detection)
     return tuple(
         Lesion(
             tracking_identifier=f"Lesion {number}",
             tracking_uid=derived_uid(run_key, "lesion", str(number)),
             detection=detection,
         )
-        for number, detection in enumerate(ranked, start=1)
+        for number, group in enumerate(groups, start=1)
+        for detection in group
     )
+
+
+def _belongs(detection: Detection, group: list[Detection]) -> bool:
+    """Whether a detection shows the lesion of the group: at most one box of each image does."""
+    if any(_frame(d) == _frame(detection) for d in group):
+        return False
+    image, first = detection.image, group[0].image
+    if image.sop_instance_uid == first.sop_instance_uid:
+        return any(_continues(detection, d) for d in group)
+    return _same_level(detection, group[0])
+
+
+def _frame(detection: Detection) -> tuple[UID, int | None]:
+    return detection.image.sop_instance_uid, detection.image.frame_number
+
+
+def _continues(first: Detection, second: Detection) -> bool:
+    """Frames of one object that lie close together and show overlapping boxes."""
+    apart = abs((first.image.frame_number or 0) - (second.image.frame_number or 0))
+    return apart <= _FRAMES_APART and _overlap(first.box, second.box) >= _LEAST_OVERLAP
+
+
+def _same_level(first: Detection, second: Detection) -> bool:
+    """Two views of the same body part and side: a lesion lies at the same level of both.
+
+    Our assumption: views of one bone are taken with the bone the same way up and at about the
+    same size. An image that does not say what it shows is never joined with another.
+    """
+    part = first.image.body_part
+    if not part or part != second.image.body_part:
+        return False
+    levels, heights = [], []
+    for detection in (first, second):
+        box, rows = detection.box, detection.image.rows
+        levels.append((box.y0 + box.y1) / 2 / rows)
+        heights.append((box.y1 - box.y0) / rows)
+    alike = max(heights) <= _HEIGHTS_APART * min(heights)
+    return alike and abs(levels[0] - levels[1]) <= _LEVEL_APART
+
+
+def _overlap(first: BoundingBox, second: BoundingBox) -> float:
+    """Intersection over union."""
+    width = min(first.x1, second.x1) - max(first.x0, second.x0)
+    height = min(first.y1, second.y1) - max(first.y0, second.y0)
+    if width <= 0 or height <= 0:
+        return 0.0
+    areas = [(b.x1 - b.x0) * (b.y1 - b.y0) for b in (first, second)]
+    return width * height / (sum(areas) - width * height)

@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 
 from bonetumor.domain.errors import BoneTumorError
+from bonetumor.worker import research
 from bonetumor.worker.log import start_logging
 from bonetumor.worker.settings import Settings, read_settings
 
@@ -131,24 +132,10 @@ def assess(
         raise typer.Exit(1)
 
 
-train = typer.Typer(help="Trains weights.", no_args_is_help=True)
-app.add_typer(train, name="train")
-
-
-@train.command("bundle")
-def train_bundle(
-    out: Annotated[Path, typer.Argument(help="Folder for the bundle")],
-    work: Annotated[Path, typer.Option(help="Folder for cohort and checkpoints")] = Path(
-        "build/train"
-    ),
-    scale: Annotated[
-        float, typer.Option(help="1 is the shipped bundle; less is quicker and worse")
-    ] = 1.0,
-) -> None:
-    """Draws the synthetic cohort, trains detector and fusion on it, writes a bundle."""
-    from bonetumor.worker.training import make_bundle
-
-    make_bundle(out, work, scale, _out.print)
+app.add_typer(research.cohort, name="cohort")
+app.add_typer(research.train, name="train")
+app.add_typer(research.models, name="models")
+app.command("evaluate")(research.evaluate)
 
 
 def main() -> None:

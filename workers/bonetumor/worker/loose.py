@@ -13,7 +13,13 @@ from rich.progress import track
 from bonetumor.dicom.presentation import present
 from bonetumor.dicom.reader import read_file
 from bonetumor.domain.assessment import Diagnosis
-from bonetumor.domain.errors import BoneTumorError, CorruptPixelData, InvalidInput, NotDicom
+from bonetumor.domain.errors import (
+    BoneTumorError,
+    CorruptPixelData,
+    InvalidInput,
+    NotDicom,
+    UnsupportedImage,
+)
 from bonetumor.domain.image import ClinicalImage, ImageReference
 from bonetumor.domain.lesion import Detection
 from bonetumor.domain.uid import UID
@@ -25,6 +31,7 @@ from bonetumor.worker.thinking import build_model
 _SECONDARY_CAPTURE = UID("1.2.840.10008.5.1.4.1.1.7")
 _NO_UID = UID("0")
 _MAX_PIXELS = 512 * 1024 * 1024
+_GREATEST_COLOUR_SPREAD = 6.0  # of 255; JPEG's rounding stays below 2
 
 
 def assess_files(settings: Settings, files: Sequence[Path], out: Console, *, as_json: bool) -> bool:
@@ -76,6 +83,7 @@ def read_images(path: Path) -> Iterator[ClinicalImage]:
         with Image.open(path) as picture:
             if picture.width * picture.height > _MAX_PIXELS:
                 raise InvalidInput(f"picture: expected at most {_MAX_PIXELS} pixels, got more")
+            _refuse_colour(np.asarray(picture.convert("RGB"), np.int16))
             yield _picture(np.asarray(picture.convert("L"), np.uint8))
     except UnidentifiedImageError as error:
         raise InvalidInput("file: expected DICOM, PNG or JPEG, got something else") from error
@@ -83,6 +91,13 @@ def read_images(path: Path) -> Iterator[ClinicalImage]:
         raise CorruptPixelData(
             f"picture: expected a whole one, got {type(error).__name__}"
         ) from error
+
+
+def _refuse_colour(pixels: "np.ndarray[Any, np.dtype[np.int16]]") -> None:
+    """A radiograph is grey; slides and photographs are not."""
+    spread = float(np.ptp(pixels, axis=2).mean())
+    if spread > _GREATEST_COLOUR_SPREAD:
+        raise UnsupportedImage("picture: expected a grey radiograph, got a coloured picture")
 
 
 def _picture(pixels: "np.ndarray[Any, np.dtype[np.uint8]]") -> ClinicalImage:

@@ -104,6 +104,14 @@ class ModelSettings(_Group):
     device: str = Field(
         "auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu or cuda"
     )
+    engine: Literal["auto", "torch", "openvino"] = Field(
+        "auto", description="What runs the detector; auto is openvino on processors"
+    )
+    language_model: Path | None = Field(
+        None,
+        description="Folder of a causal language model that words the blood markers; empty "
+        "for the template",
+    )
     threads: int = Field(0, ge=0, description="CPU threads; 0 leaves the choice to torch")
 
 

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pydicom
 from jinja2 import Environment, PackageLoader
 from PIL import Image, ImageDraw
 
 from bonetumor.dicom.inbox import Spool
 from bonetumor.dicom.reader import SpooledStudies
-from bonetumor.domain.assessment import Assessment
+from bonetumor.domain.assessment import Assessment, HeatMap
 from bonetumor.domain.case import Evidence
 from bonetumor.domain.errors import BoneTumorError
 from bonetumor.domain.image import ClinicalImage
@@ -23,6 +24,7 @@ from bonetumor.domain.study import Study, StudyHeader
 
 _COLOUR = (255, 196, 0)
 _MAX_OVERLAYS = 8
+_GREATEST_TINT = 110
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,17 +116,36 @@ def _overlays(out: Path, reader: SpooledStudies, shown: Shown, first: int) -> li
                 break
             number = first + len(names)
             name = "overlay.png" if number == 0 else f"overlay-{number + 1}.png"
-            _draw(image, [x for x in lesions if x.detection.image == image.reference]).save(
-                out / name
-            )
+            own = [x for x in lesions if x.detection.image == image.reference]
+            heat = _heat(shown) if lesions and lesions[0] in own else None
+            _draw(image, own, heat).save(out / name)
             names.append(name)
     except BoneTumorError:
         return names  # a picture that cannot be read: the page says so by the study's problem
     return names
 
 
-def _draw(image: ClinicalImage, lesions: Sequence[Lesion]) -> Image.Image:
+def _heat(shown: Shown) -> HeatMap | None:
+    """The heat map, which lies on the image of the most certain detection."""
+    return shown.assessment.diagnosis.heat_map if shown.assessment else None
+
+
+def _warm(picture: Image.Image, heat: HeatMap) -> Image.Image:
+    """The picture with the heat map in red over its region."""
+    left, top, right, bottom = (round(v) for v in heat.region.as_tuple())
+    size = (max(1, right - left), max(1, bottom - top))
+    strength = Image.fromarray(np.uint8(np.array(heat.values) * _GREATEST_TINT)).resize(
+        size, Image.Resampling.BICUBIC
+    )
+    mask = Image.new("L", picture.size)
+    mask.paste(strength, (left, top))
+    return Image.composite(Image.new("RGB", picture.size, (255, 60, 0)), picture, mask)
+
+
+def _draw(image: ClinicalImage, lesions: Sequence[Lesion], heat: HeatMap | None) -> Image.Image:
     picture = Image.fromarray(image.pixels).convert("RGB")
+    if heat is not None:
+        picture = _warm(picture, heat)
     pen = ImageDraw.Draw(picture)
     width = max(2, max(picture.size) // 400)
     for lesion in lesions:

@@ -147,7 +147,7 @@ class GpuSteps:
         )
         used = ", ".join(assessment.diagnosis.used) or "none"
         return Outcome(
-            detail=f"{len(assessment.lesions)} lesions on {assessment.images_assessed} images; "
+            detail=f"{len(assessment.lesions)} boxes on {assessment.images_assessed} images; "
             f"evidence used: {used}",
             saved=assessment,
         )

@@ -2,13 +2,19 @@
 
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 
+import numpy as np
 import torch
 
 from bonetumor.detection.yolo import YoloDetector
 from bonetumor.domain.assessment import Algorithm
 from bonetumor.domain.errors import Misconfigured
+from bonetumor.domain.image import ClinicalImage, ImageReference
+from bonetumor.domain.uid import UID
 from bonetumor.fusion.classifier import FusionClassifier
+from bonetumor.fusion.text import describe
+from bonetumor.fusion.wording import CheckedWriter, Write, language_model_writer
 from bonetumor.service.ports import Detector, Fusion, Model, SlideReader
 from bonetumor.slides.pictures import SlidePictures
 from bonetumor.weights.bundle import Bundle, open_bundle, shipped_bundle
@@ -36,12 +42,49 @@ def build_model(settings: Settings) -> Model:
     bundle = build_bundle(settings)
     if settings.model.threads:
         torch.set_num_threads(settings.model.threads)
-    device = _device(settings.model.device)
+    folder = settings.model.language_model
+    write = CheckedWriter(language_model_writer(folder)) if folder else describe
+    return load_model(
+        bundle, device=settings.model.device, engine=settings.model.engine, write=write
+    )
+
+
+def load_model(
+    bundle: Bundle,
+    *,
+    device: str,
+    engine: str = "auto",
+    least_score: float | None = None,
+    write: Write = describe,
+) -> Model:
+    """Detector and fusion of a bundle. `least_score` keeps fainter boxes than serving shows."""
+    chosen = _device(device)
     return LoadedModel(
         describe_algorithm(bundle),
-        YoloDetector(bundle, device=device),
-        FusionClassifier(bundle, device=device),
+        YoloDetector(bundle, device=chosen, engine=engine, least_score=least_score),
+        FusionClassifier(bundle, device=chosen, write=write),
     )
+
+
+def verify_bundle(folder: Path | None) -> str:
+    """Opens a bundle, builds its networks and runs the detector once.
+
+    Raises:
+        ModelFault: a hash, a tensor or an answer is not what it should be.
+    """
+    bundle = open_bundle(folder or shipped_bundle())
+    model = load_model(bundle, device="cpu")
+    blank = ImageReference(
+        sop_instance_uid=UID("0"),
+        sop_class_uid=UID("0"),
+        series_instance_uid=UID("0"),
+        frame_number=None,
+        rows=64,
+        columns=64,
+    )
+    model.detector.detect(ClinicalImage(reference=blank, pixels=np.zeros((64, 64), np.uint8)))
+    names = ", ".join(sorted(bundle.manifest.files))
+    return f"bundle {bundle.manifest.version}: {names} as in the manifest; networks run"
 
 
 def build_bundle(settings: Settings) -> Bundle:

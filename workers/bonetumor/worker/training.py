@@ -1,139 +1,164 @@
-"""Training the bundle end to end: cohort, detector, operating point, fusion, manifest."""
+"""Training on a cohort: detector, fusion, and the bundle that holds both with their figures."""
 
 import dataclasses
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
+from safetensors.torch import load_file, save_file
 
-from bonetumor.detection.evaluate import Scored, average_precision, operating_point
-from bonetumor.detection.letterbox import letterbox
-from bonetumor.detection.train import (
-    DetectorTraining,
-    fit_familiarity,
-    read_checkpoint,
-    train_detector,
-)
-from bonetumor.detection.yolo import YoloDetector
-from bonetumor.dicom.presentation import present
-from bonetumor.domain.image import ClinicalImage
+from bonetumor.cohort.record import Cohort, ImageRecord, Split, read_cohort
+from bonetumor.detection.train import DetectorTraining, LabelledPicture, train_detector
+from bonetumor.domain.assessment import TumourClass
+from bonetumor.domain.errors import InvalidInput
+from bonetumor.domain.image import BoundingBox, ClinicalImage
+from bonetumor.fusion.evidence import CaseTensors, Preparation
+from bonetumor.fusion.text import read_text_encoder, stand_in_vocabulary, tokenizer_from
 from bonetumor.fusion.train import FusionTraining, Trained, train_fusion
-from bonetumor.phantom.dicom import image_to_dicom
-from bonetumor.phantom.patient import draw_normal, draw_patient
-from bonetumor.phantom.radiograph import Radiograph
 from bonetumor.slides.pictures import SlidePictures
-from bonetumor.weights.bundle import open_bundle, write_bundle
+from bonetumor.weights.bundle import open_bundle
+from bonetumor.worker.cohorts import load_images, load_slides, panel_of
 
-_Plan = TypeVar("_Plan", DetectorTraining, FusionTraining)
-VERSION = "synthetic-1"
-_FALSE_POSITIVES_PER_NORMAL = 0.1
-_FAMILIAR = 0.995
-_LEAST_SCORE = 0.01
-_ANY_DISTANCE = 1e12
+Say = Callable[[str], None]
+_MAX_TILES = 6
 
 
-def make_bundle(out: Path, work: Path, scale: float, say: Callable[[str], None]) -> None:
-    """Trains everything from seeds and writes the bundle to `out`."""
-    detector_plan = _scaled(
-        DetectorTraining(), scale, ("patients", "normals", "validation", "epochs")
-    )
-    fusion_plan = _scaled(FusionTraining(), scale, ("patients", "calibration", "epochs"))
-    checkpoint = train_detector(detector_plan, lambda r: render(r).pixels, work.absolute(), say)
-    cut = SlidePictures(tile_px=fusion_plan.tile_px, max_tiles=6).cut
-    fusion = train_fusion(fusion_plan, lambda p: render(p.radiograph), cut, say)
-    write(out, checkpoint, detector_plan, fusion, say)
+def fit_detector(
+    cohort: Cohort, plan: DetectorTraining, work: Path, start_from: Path | None, say: Say
+) -> Path:
+    """Trains the detector on the cohort's train split; answers the checkpoint in `work`.
 
-
-def write(
-    out: Path, checkpoint: Path, plan: DetectorTraining, fusion: Trained, say: Callable[[str], None]
-) -> None:
-    """Writes the bundle, then measures with what was written and writes the figures into it."""
-    state = read_checkpoint(checkpoint)
-    config: dict[str, Any] = {
-        "architecture": plan.architecture,
-        "image_size_px": plan.image_size_px,
-        "score_threshold": _LEAST_SCORE,
-        "iou_threshold": 0.45,
-        "max_detections": 20,
-        "familiarity_threshold": _ANY_DISTANCE,
-        "training": dataclasses.asdict(plan),
-    }
-    say("detector: summing up what training pictures look like")
-    familiarity = fit_familiarity(
-        state,
+    `start_from`: a bundle whose detector training begins with.
+    """
+    problems: list[str] = []
+    work.mkdir(parents=True, exist_ok=True)
+    (work / "training.json").write_text(json.dumps(_noted(plan, cohort.folder, start_from)))
+    checkpoint = train_detector(
         plan,
-        (letterbox(render(r).pixels, plan.image_size_px)[0] for r in _pictures(plan, 0, 160)),
+        pictures(cohort, "train", problems),
+        pictures(cohort, "validation", problems),
+        work,
+        say,
+        start_from=open_bundle(start_from).tensors("detector.safetensors") if start_from else None,
     )
-    tensors = {
-        "detector.safetensors": {
-            **state,
-            "familiarity.mean": familiarity.mean,
-            "familiarity.precision": familiarity.precision,
-        },
-        "fusion.safetensors": fusion.state,
-    }
-
-    def save(detector: dict[str, Any], metrics: dict[str, Any]) -> None:
-        write_bundle(
-            out,
-            tensors=tensors,
-            texts={"vocabulary.txt": fusion.vocabulary},
-            description=_description(detector, fusion.config, metrics),
-        )
-
-    save(config, {})
-    say("detector: measuring on synthetic patients kept apart")
-    detector = YoloDetector(open_bundle(out), device="cpu")
-    scored = [
-        Scored(truth=r.box, found=detector.detect(render(r)).detections)
-        for r in _pictures(plan, 2_000_000, 160)
-    ]
-    config["score_threshold"] = operating_point(scored, _FALSE_POSITIVES_PER_NORMAL)
-    distances = [
-        detector.familiarity(letterbox(render(r).pixels, plan.image_size_px)[0])
-        for r in _pictures(plan, 3_000_000, 160)
-    ]
-    config["familiarity_threshold"] = float(np.quantile(distances, _FAMILIAR))
-    metrics = {
-        "note": "measured on synthetic patients; says nothing about real ones",
-        "detection": {"n": len(scored), "average_precision_at_0.5": average_precision(scored, 0.5)},
-        "fusion": fusion.metrics,
-    }
-    save(config, metrics)
-    say(f"bundle {VERSION} written to {out}: {metrics['detection']}")
+    report(problems, say)
+    return checkpoint
 
 
-def render(image: Radiograph) -> ClinicalImage:
-    """A phantom radiograph through the pixel pipeline that serving uses."""
-    return next(iter(present(image_to_dicom(image, "training"))))
+def fit_fusion(
+    cohort: Cohort, plan: FusionTraining, work: Path, say: Say, *, biobert: Path | None = None
+) -> Trained:
+    """Trains the fusion network on the cohort and leaves it in `work`.
+
+    `biobert`: folder of the BERT that the text encoder begins as; else the small stand-in.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    vocabulary, weights = stand_in_vocabulary(), None
+    if biobert is not None:
+        text = read_text_encoder(biobert)
+        vocabulary, weights = text.vocabulary, text.weights
+        plan = dataclasses.replace(plan, bert=text.sizes, cased=text.cased)
+    tokenizer = tokenizer_from(vocabulary, cased=plan.cased)
+    preparation = Preparation(plan.crop_px, plan.tile_px, tokenizer)
+    problems: list[str] = []
+    trained = train_fusion(
+        plan,
+        list(_cases(cohort, "train", preparation, plan, problems)),
+        list(_cases(cohort, "validation", preparation, plan, problems)),
+        vocabulary,
+        say,
+        checkpoint=work / "fusion.checkpoint",
+        text_weights=weights,
+    )
+    report(problems, say)
+    save_file({k: v.contiguous() for k, v in trained.state.items()}, work / "fusion.safetensors")
+    kept = {"vocabulary": vocabulary, "config": trained.config, "metrics": trained.metrics}
+    (work / "fusion.json").write_text(json.dumps(kept))
+    return trained
 
 
-def _pictures(plan: DetectorTraining, first: int, count: int) -> list[Radiograph]:
-    """Patients and, one in five, normals."""
-    return [
-        draw_normal(plan.seed, first + i)
-        if i % 5 == 4
-        else draw_patient(plan.seed, first + i).radiograph
-        for i in range(count)
-    ]
+def read_fusion(work: Path) -> Trained:
+    """What `fit_fusion` left in `work`."""
+    try:
+        kept = json.loads((work / "fusion.json").read_text())
+        return Trained(state=load_file(work / "fusion.safetensors"), **kept)
+    except OSError as error:
+        raise InvalidInput(f"training: expected a trained fusion network in {work}") from error
 
 
-def _description(
-    detector: dict[str, Any], fusion: dict[str, Any], metrics: dict[str, Any]
-) -> dict[str, Any]:
+def _noted(plan: DetectorTraining, cohort: Path, start_from: Path | None) -> dict[str, Any]:
+    """What a bundle's manifest says of the detector's training."""
     return {
-        "name": "bonetumor",
-        "version": VERSION,
-        "training_data": "synthetic patients only (bonetumor phantom)",
-        "intended_use": "Research, demonstration and integration tests. Not for primary diagnosis.",
-        "limits": "Has never seen a real patient. Its scores say nothing about real patients.",
-        "detector": detector,
-        "fusion": fusion,
-        "metrics": metrics,
+        **dataclasses.asdict(plan),
+        "cohort": cohort.name,
+        "started_from": open_bundle(start_from).manifest.version if start_from else None,
     }
 
 
-def _scaled(plan: _Plan, scale: float, names: tuple[str, ...]) -> _Plan:
-    changes = {name: max(2, round(getattr(plan, name) * scale)) for name in names}
-    return dataclasses.replace(plan, **changes)
+def labelled(
+    cohort: Cohort, part: Split, problems: list[str]
+) -> Iterator[tuple[ImageRecord, ClinicalImage]]:
+    """Every usable image of a split, with its boxes."""
+    for record in cohort.of(part):
+        yield from load_images(cohort, record, problems)
+
+
+def pictures(cohort: Cohort, part: Split, problems: list[str]) -> Iterator[LabelledPicture]:
+    """Every usable image of a split, for the detector's training."""
+    for record, image in labelled(cohort, part, problems):
+        yield LabelledPicture(name=record.file, pixels=image.pixels, boxes=record.boxes)
+
+
+def _cases(
+    cohort: Cohort, part: Split, preparation: Preparation, plan: FusionTraining, problems: list[str]
+) -> Iterator[tuple[CaseTensors, int]]:
+    """Each patient of a known class once for every image with a box."""
+    slides = SlidePictures(tile_px=plan.tile_px, max_tiles=_MAX_TILES)
+    for record in cohort.of(part):
+        if record.tumour_class is None:
+            continue
+        label = list(TumourClass).index(record.tumour_class)
+        tiles = load_slides(cohort, record, slides, problems)
+        panel = panel_of(record)
+        seen = False
+        for described, image in load_images(cohort, record, problems):
+            if described.boxes and not (part != "train" and seen):
+                box = _jittered(largest(described.boxes), f"{plan.seed} {described.file}")
+                yield preparation.prepare(image, box, tiles, panel), label
+                seen = True
+        if not seen and tiles:
+            yield preparation.prepare(None, None, tiles, panel), label
+
+
+def largest(boxes: Iterable[tuple[float, float, float, float]]) -> BoundingBox:
+    """The box of the greatest area."""
+    x0, y0, x1, y1 = max(boxes, key=lambda b: (b[2] - b[0]) * (b[3] - b[1]))
+    return BoundingBox(x0=x0, y0=y0, x1=x1, y1=y1)
+
+
+def _jittered(box: BoundingBox, key: str) -> BoundingBox:
+    """The true box as a detector would give it: a little off, the same for the same key."""
+    rng = np.random.default_rng(list(key.encode()))
+    width, height = box.x1 - box.x0, box.y1 - box.y0
+    shift = rng.normal(0, 0.06, 4) * np.array([width, height, width, height])
+    return BoundingBox(
+        x0=float(box.x0 + shift[0]),
+        y0=float(box.y0 + shift[1]),
+        x1=float(box.x1 + shift[2]),
+        y1=float(box.y1 + shift[3]),
+    )
+
+
+def report(problems: list[str], say: Say) -> None:
+    """Says each problem once."""
+    for problem in dict.fromkeys(problems):
+        say(f"not used: {problem}")
+
+
+def open_cohort(folder: Path, say: Say) -> Cohort:
+    """The cohort of a folder; what cannot be used of it is said."""
+    cohort = read_cohort(folder)
+    report(list(cohort.problems), say)
+    return cohort

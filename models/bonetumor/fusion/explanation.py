@@ -1,0 +1,68 @@
+"""Why: what each modality contributed, and where on the image the class was read from."""
+
+from collections.abc import Callable, Sequence
+from itertools import combinations
+from math import factorial
+
+import torch
+from torch import Tensor
+
+from bonetumor.domain.assessment import HeatMap, Modality
+from bonetumor.domain.image import BoundingBox
+from bonetumor.fusion.evidence import CaseTensors, half_side
+from bonetumor.fusion.network import FusionNetwork
+
+_DIGITS = 3
+
+
+def shapley(
+    used: Sequence[Modality], worth: Callable[[tuple[Modality, ...]], float]
+) -> dict[Modality, float]:
+    """The Shapley value of each modality; `worth` of a subset is the probability it gives.
+
+    With three modalities at most, all subsets are tried: the values are exact.
+    """
+    values = {}
+    for modality in used:
+        others = [m for m in used if m is not modality]
+        total = 0.0
+        for size in range(len(others) + 1):
+            weight = factorial(size) * factorial(len(used) - size - 1) / factorial(len(used))
+            for subset in combinations(others, size):
+                grown = tuple(m for m in used if m is modality or m in subset)
+                total += weight * (worth(grown) - worth(subset))
+        values[modality] = round(total, _DIGITS)
+    return values
+
+
+def heat_map(network: FusionNetwork, case: CaseTensors, box: BoundingBox, label: int) -> HeatMap:
+    """Gradient-weighted class activation (Selvaraju et al., ICCV 2017) over the crop of `box`.
+
+    Taken from the last but one stage of the image encoder: the last one is too coarse for a crop.
+    """
+    features: list[Tensor] = []
+
+    def keep(_module: torch.nn.Module, _inputs: object, output: Tensor) -> Tensor:
+        features.append(output.detach().requires_grad_())
+        return features[0]
+
+    hook = network.image_encoder.encoder.stages[-2].register_forward_hook(keep)
+    try:
+        with torch.enable_grad():
+            score = network([case])[0, label]
+            [gradient] = torch.autograd.grad(score, features[0])
+    finally:
+        hook.remove()
+    weights = gradient.mean(dim=(2, 3), keepdim=True)
+    strength = torch.relu((weights * features[0].detach()).sum(dim=1))[0].cpu()
+    strength = strength / strength.max().clamp(min=1e-9)
+    return HeatMap(
+        region=_region(box),
+        values=tuple(tuple(round(float(v), _DIGITS) for v in row) for row in strength),
+    )
+
+
+def _region(box: BoundingBox) -> BoundingBox:
+    half = half_side(box)
+    x, y = (box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2
+    return BoundingBox(x0=x - half, y0=y - half, x1=x + half, y1=y + half)

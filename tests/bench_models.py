@@ -1,0 +1,134 @@
+"""The detector's throughput beside ultralytics' own predict loop, in one run on one machine.
+
+    make bench-models
+
+Not a test: it prints figures. Pictures are phantom radiographs; what is timed is everything from
+the picture in memory to boxes in its pixels. Memory is the peak of a process of its own.
+"""
+
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from bonetumor.detection.vision import load_ultralytics
+from bonetumor.detection.yolo import YoloDetector, build_network
+from bonetumor.evaluation.detection import iou
+from bonetumor.phantom.patient import draw_patient
+from bonetumor.weights.bundle import open_bundle, shipped_bundle
+from kit.studies import render
+
+PICTURES, ROUNDS, THRESHOLD = 24, 3, 0.05
+WAYS = ("ultralytics predict", "ours, torch", "ours, openvino")
+
+
+def build(way):
+    bundle = open_bundle(shipped_bundle())
+    if way.startswith("ours"):
+        engine = way.split()[-1]
+        detector = YoloDetector(bundle, device="cpu", engine=engine, least_score=THRESHOLD)
+        return lambda image: [
+            (d.box.as_tuple(), d.score) for d in detector.detect(image).detections
+        ]
+    return _ultralytics(bundle)
+
+
+def _ultralytics(bundle):
+    """ultralytics as its manual says: a checkpoint, `YOLO(path)`, `predict`."""
+    ultralytics = load_ultralytics()
+    config = bundle.manifest.detector
+    tensors = {
+        k: v for k, v in bundle.tensors("detector.safetensors").items() if "familiarity" not in k
+    }
+    network = build_network(config["architecture"], tensors)
+    network.names = {0: "tumour"}
+    network.args = {}
+    path = Path(tempfile.mkdtemp()) / "detector.pt"
+    torch.save({"model": network.float(), "train_args": {}}, path)
+    model = ultralytics.YOLO(str(path))
+
+    def run(image):
+        found = model.predict(
+            image.pixels[..., None],
+            imgsz=config["image_size_px"],
+            conf=THRESHOLD,
+            iou=config["iou_threshold"],
+            max_det=config["max_detections"],
+            rect=False,
+            device="cpu",
+            verbose=False,
+        )[0].boxes
+        return [
+            (tuple(b), s) for b, s in zip(found.xyxy.tolist(), found.conf.tolist(), strict=True)
+        ]
+
+    return run
+
+
+def measure(way):
+    images = [render(draw_patient(55, n).radiograph) for n in range(PICTURES)]
+    run = build(way)
+    before = torch.get_num_threads()
+    run(images[0])
+    seconds, boxes = [], []
+    for _ in range(ROUNDS):
+        start = time.perf_counter()
+        boxes = [run(image) for image in images]
+        seconds.append(time.perf_counter() - start)
+    return {
+        "images_per_second": PICTURES / float(np.median(seconds)),
+        "threads": [before, torch.get_num_threads()],
+        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "boxes": boxes,
+    }
+
+
+def agreement(first, second):
+    """Least IoU and greatest score difference of boxes that both found, and how many only one."""
+    least, most, alone = 1.0, 0.0, 0
+    for a, b in zip(first, second, strict=True):
+        pairs = [max(((iou(x[0], y[0]), abs(x[1] - y[1])) for y in b), default=(0, 1)) for x in a]
+        met = [p for p in pairs if p[0] > 0.5]
+        alone += len(a) + len(b) - 2 * len(met)
+        least = min([least, *(p[0] for p in met)])
+        most = max([most, *(p[1] for p in met)])
+    return least, most, alone
+
+
+def main():
+    if len(sys.argv) > 1:
+        print(json.dumps(measure(sys.argv[1])))
+        return
+    found = {}
+    for way in WAYS:
+        done = subprocess.run(
+            [sys.executable, __file__, way], capture_output=True, text=True, check=True
+        )
+        found[way] = json.loads(done.stdout.splitlines()[-1])
+    table = Table("", "images/s", "ratio", "threads", "peak MiB", "IoU ≥", "score ±", "alone")
+    base = found[WAYS[0]]
+    for way, row in found.items():
+        low, high, alone = agreement(found["ours, torch"]["boxes"], row["boxes"])
+        table.add_row(
+            way,
+            f"{row['images_per_second']:.1f}",
+            f"{row['images_per_second'] / base['images_per_second']:.2f}",
+            str(row["threads"][1]),
+            f"{row['peak_mib']:.0f}",
+            f"{low:.4f}",
+            f"{high:.4f}",
+            str(alone),
+        )
+    Console(width=110).print(table)
+
+
+if __name__ == "__main__":
+    main()

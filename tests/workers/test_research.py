@@ -1,0 +1,206 @@
+"""Cohorts, training and evaluation from the command line, as a researcher would use them."""
+
+import json
+import shutil
+
+import numpy as np
+import pydicom
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from bonetumor.cohort.record import ImageRecord, PatientRecord, read_cohort, write_cohort
+from bonetumor.detection.train import DetectorTraining, LabelledPicture, train_detector
+from bonetumor.dicom.reader import read_file
+from bonetumor.domain.assessment import TumourClass
+from bonetumor.domain.errors import InvalidInput
+from bonetumor.weights.bundle import open_bundle, shipped_bundle
+from bonetumor.worker.cli import app
+from bonetumor.worker.evaluating import Predictions, predict
+from bonetumor.worker.loose import assess_file
+from bonetumor.worker.thinking import load_model
+
+SIZE = ["--patients", "10", "--normals", "3", "--seed", "4", "--longest-px", "320"]
+
+
+def _run(*arguments):
+    return CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=False)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cohort")
+    assert _run("cohort", "make", folder, *SIZE).exit_code == 0
+    return folder
+
+
+def _copied(made, tmp_path, change):
+    """The cohort with its records changed; files are shared by copying."""
+    folder = tmp_path / "cohort"
+    shutil.copytree(made, folder)
+    records = change(list(read_cohort(folder).patients))
+    write_cohort(folder, records)
+    return folder
+
+
+def test_a_cohort_is_dicom_slides_and_fhir_with_the_truth(made):
+    cohort = read_cohort(made)
+    assert len(cohort.patients) == 13
+    assert sum(p.is_normal for p in cohort.patients) == 3
+    drawn = next(p for p in cohort.patients if not p.is_normal)
+    image = pydicom.dcmread(made / drawn.images[0].file)
+    bundle = json.loads((made / drawn.fhir).read_text())
+    patient = next(
+        e["resource"] for e in bundle["entry"] if e["resource"]["resourceType"] == "Patient"
+    )
+    assert patient["identifier"][0]["value"] == image.PatientID
+    kinds = [e["resource"]["resourceType"] for e in bundle["entry"]]
+    assert kinds.count("Media") == len(drawn.slides)
+    assert kinds.count("Observation") == len(drawn.labs)
+    uids = [read_file(made / i.file).SOPInstanceUID for p in cohort.patients for i in p.images]
+    assert len(set(uids)) == len(uids)
+
+
+def test_the_same_seed_makes_the_same_cohort(made, tmp_path):
+    assert _run("cohort", "make", tmp_path, *SIZE).exit_code == 0
+    for path in sorted(p for p in made.rglob("*") if p.is_file()):
+        assert path.read_bytes() == (tmp_path / path.relative_to(made)).read_bytes(), path.name
+
+
+def test_check_names_what_cannot_be_used(made, tmp_path):
+    assert "0 problems" in _run("cohort", "check", made).stdout
+
+    def spoil(records):
+        first = records[0].images[0]
+        outside = ImageRecord(file=first.file, boxes=((10, 10, 9000, 9000),))
+        return [records[0].model_copy(update={"images": (outside,)}), *records[1:]]
+
+    folder = _copied(made, tmp_path, spoil)
+    (folder / read_cohort(folder).patients[1].images[0].file).write_bytes(b"no image")
+    (folder / read_cohort(folder).patients[2].images[0].file).unlink()
+    said = _run("cohort", "check", folder)
+    assert said.exit_code == 1
+    assert "expected boxes inside" in said.stdout
+    assert "expected DICOM, PNG or JPEG" in said.stdout
+    assert "no file images/" in said.stdout
+
+
+def test_evaluation_writes_figures_page_and_card(made, tmp_path):
+    def all_test(records):
+        return [r.model_copy(update={"split": "test"}) for r in records]
+
+    folder = _copied(made, tmp_path, all_test)
+    (folder / read_cohort(folder).patients[0].images[0].file).write_bytes(b"corrupt")
+    strange = tmp_path / "strange"
+    strange.mkdir()
+    noise = np.random.default_rng(0).integers(0, 255, (300, 300, 3), np.uint8)
+    Image.fromarray(noise).save(strange / "coloured.png")
+    Image.fromarray(noise[..., 0]).save(strange / "grey.png")
+    said = _run("evaluate", "--cohort", folder, "--out", tmp_path / "out", "--strange", strange)
+    assert said.exit_code == 0, said.output
+    result = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert result["cohort"]["patients"] == 13
+    assert any("expected DICOM" in p for p in result["cohort"]["not_used"])
+    assert result["detection"]["normal_images"] == 3
+    assert 0 <= result["detection"]["map50"]["value"] <= 1
+    assert "pathology" in result["classification"]["subsets"]
+    assert result["out_of_distribution"]["refused_by_rule"] == 1
+    assert result["out_of_distribution"]["auroc"] == 1.0
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert page.count("data:image/png") >= 1
+    assert "synthetic" in page
+    assert "Trained on: synthetic" in (tmp_path / "out" / "model-card.md").read_text()
+
+
+def test_an_empty_split_and_an_absent_cohort_say_so(made, tmp_path):
+    with pytest.raises(InvalidInput, match="expected a readable"):
+        _run("evaluate", "--cohort", tmp_path, "--out", tmp_path / "out")
+
+    def none_in_test(records):
+        return [r.model_copy(update={"split": "train"}) for r in records]
+
+    folder = _copied(made, tmp_path, none_in_test)
+    with pytest.raises(InvalidInput, match="expected patients in the test split"):
+        _run("evaluate", "--cohort", folder, "--out", tmp_path / "out")
+
+
+def test_evaluation_and_loose_files_give_the_same_boxes_and_probabilities(made):
+    cohort = read_cohort(made)
+    bundle = open_bundle(shipped_bundle())
+    measuring = load_model(bundle, device="cpu", least_score=0.01)
+    serving = load_model(bundle, device="cpu")
+    threshold = float(bundle.manifest.detector["score_threshold"])
+    compared = 0
+    for record in cohort.patients:
+        if len(record.images) != 1 or record.is_normal:
+            continue
+        predictions = Predictions()
+        alone = record.model_copy(update={"slides": (), "labs": ()})
+        predict(cohort, alone, measuring, threshold, predictions)
+        row = assess_file(made / record.images[0].file, serving)
+        ours = sorted(f for f in predictions.images[0].found if f[1] >= threshold)
+        served = sorted((tuple(r["box"]), r["score"]) for r in row["lesions"])
+        assert [tuple(o) for o in ours] == served
+        if served:
+            said = row["diagnosis"]["probabilities"]
+            ours = predictions.cases[0].probabilities["image"]
+            assert ours == tuple(said[str(c)] for c in TumourClass)
+            compared += 1
+    assert compared
+
+
+def _pictures(count, side=160):
+    rng = np.random.default_rng(0)
+    for number in range(count):
+        pixels = rng.integers(0, 60, (side, side)).astype(np.uint8)
+        x, y = (int(v) for v in rng.integers(10, side - 60, 2))
+        pixels[y : y + 40, x : x + 40] = 220
+        box = (float(x), float(y), float(x + 40), float(y + 40))
+        yield LabelledPicture(name=str(number), pixels=pixels, boxes=(box,) if number % 4 else ())
+
+
+def test_a_detector_is_trained_and_a_finished_run_is_not_repeated(tmp_path):
+    plan = DetectorTraining(image_size_px=160, epochs=1, batch=8)
+    said = []
+    best = train_detector(plan, _pictures(16), _pictures(8), tmp_path, said.append)
+    assert best.is_file()
+    assert any("epoch 1 of 1" in text for text in said)
+    again = []
+    assert train_detector(plan, iter(()), iter(()), tmp_path, again.append) == best
+    assert "trained already" in again[0]
+
+
+def test_training_a_detector_on_nothing_says_so(tmp_path):
+    with pytest.raises(InvalidInput, match="expected pictures for train, got none"):
+        train_detector(DetectorTraining(), iter(()), _pictures(1), tmp_path, lambda _: None)
+
+
+def test_a_real_cohort_must_say_what_it_is(made, tmp_path):
+    with pytest.raises(InvalidInput, match="--training-data"):
+        _run("train", "bundle", tmp_path / "b", "--cohort", made, "--work", tmp_path / "w")
+
+
+def test_an_imported_cohort_can_be_checked(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "labels").mkdir()
+    Image.new("L", (60, 60)).save(tmp_path / "images" / "a.png")
+    (tmp_path / "labels" / "a.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    assert _run("cohort", "import", "yolo", tmp_path).exit_code == 0
+    assert read_cohort(tmp_path).patients == (
+        PatientRecord(
+            patient="images/a.png",
+            images=(ImageRecord(file="images/a.png", boxes=((15, 15, 45, 45),)),),
+        ),
+    )
+    assert "1 images, 0 problems" in _run("cohort", "check", tmp_path).stdout
+    assert _run("cohort", "import", "dicomdir", tmp_path).exit_code == 2
+
+
+def test_models_are_listed_shown_and_verified(tmp_path):
+    shutil.copytree(shipped_bundle(), tmp_path / "spoilt")
+    (tmp_path / "spoilt" / "vocabulary.txt").write_text("x")
+    listed = _run("models", "list", tmp_path).stdout
+    assert "synthetic" in listed
+    assert "not usable" in listed
+    assert json.loads(_run("models", "show").stdout)["name"] == "bonetumor"
+    assert "networks run" in _run("models", "verify").stdout

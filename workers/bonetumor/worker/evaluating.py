@@ -1,0 +1,238 @@
+"""`evaluate`: a bundle on a cohort's test split, through the code that serves."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bonetumor.cohort.record import Cohort, PatientRecord, Split
+from bonetumor.detection.yolo import YoloDetector
+from bonetumor.domain.assessment import Modality, TumourClass
+from bonetumor.domain.errors import BoneTumorError, InvalidInput
+from bonetumor.domain.image import ClinicalImage
+from bonetumor.domain.pathology import SlideTiles
+from bonetumor.evaluation import classification as classes
+from bonetumor.evaluation.detection import ScoredImage
+from bonetumor.evaluation.summary import ClassifiedCase, summarise_classes, summarise_detection
+from bonetumor.fusion.train import PATTERNS
+from bonetumor.service.assess import Looked, look
+from bonetumor.service.ports import FusionInput, Model
+from bonetumor.weights.bundle import Bundle, open_bundle, shipped_bundle
+from bonetumor.worker.cohorts import load_images, load_slides, panel_of
+from bonetumor.worker.evaluation_page import write_pages
+from bonetumor.worker.loose import read_images
+from bonetumor.worker.thinking import build_slides, load_model
+
+_LEAST_SCORE = 0.01
+
+
+@dataclass(slots=True, kw_only=True)
+class Predictions:
+    """What the model said of every patient, and what could not be used."""
+
+    images: list[ScoredImage] = field(default_factory=list)
+    cases: list[ClassifiedCase] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+Track = Callable[[Sequence[PatientRecord]], Iterator[PatientRecord]]
+
+
+def evaluate_bundle(
+    cohort: Cohort,
+    bundle: Path | None,
+    out: Path,
+    part: Split,
+    track: Track,
+    *,
+    strange: Path | None = None,
+) -> dict[str, Any]:
+    """Writes `evaluation.json`, `index.html` and `model-card.md` into `out`; answers the first.
+
+    `strange`: a folder of pictures that the out-of-distribution gate should tell from the
+    cohort's.
+
+    Raises:
+        InvalidInput: the split holds nobody.
+    """
+    opened = open_bundle(bundle or shipped_bundle())
+    # Faint boxes are kept, so that the curves are whole; the operating point is applied here.
+    model = load_model(opened, device="auto", least_score=_LEAST_SCORE)
+    threshold = float(opened.manifest.detector["score_threshold"])
+    predictions = Predictions(problems=list(cohort.problems))
+    patients = list(cohort.of(part))
+    if not patients:
+        raise InvalidInput(f"cohort: expected patients in the {part} split, got none")
+    for record in track(patients):
+        predict(cohort, record, model, threshold, predictions)
+    result = {
+        **_about(opened, cohort, part, len(patients), predictions.problems),
+        "detection": summarise_detection(predictions.images, threshold),
+        "classification": summarise_classes(predictions.cases),
+    }
+    if strange is not None:
+        result["out_of_distribution"] = _strangeness(cohort, patients, opened, strange)
+    plain = _plain(result)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "evaluation.json").write_text(json.dumps(plain, indent=2, allow_nan=False))
+    write_pages(plain, out)
+    return result
+
+
+def _about(
+    bundle: Bundle, cohort: Cohort, part: Split, patients: int, problems: list[str]
+) -> dict[str, Any]:
+    """What was measured on whom."""
+    manifest = bundle.manifest
+    return {
+        "bundle": {
+            "version": manifest.version,
+            "sha256": manifest.sha256,
+            "training_data": manifest.training_data,
+        },
+        "cohort": {
+            "name": cohort.folder.name,
+            "split": part,
+            "patients": patients,
+            "not_used": list(dict.fromkeys(problems)),
+        },
+    }
+
+
+def _strangeness(
+    cohort: Cohort, patients: Sequence[PatientRecord], bundle: Bundle, folder: Path
+) -> dict[str, Any]:
+    """How well the distance from the training images tells the folder's pictures apart."""
+    detector = YoloDetector(bundle, device="cpu")
+    threshold = float(bundle.manifest.detector["familiarity_threshold"])
+    familiar = [
+        detector.familiarity(image)
+        for record in patients
+        for _, image in load_images(cohort, record, [])
+    ]
+    refused, strange = 0, []
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        try:
+            strange += [detector.familiarity(image) for image in read_images(path)]
+        except BoneTumorError:
+            refused += 1  # refused by rule: no radiograph, or no image at all
+    return {
+        "familiar": len(familiar),
+        "strange": len(strange),
+        "refused_by_rule": refused,
+        "auroc": classes.separation(strange, familiar),
+        "strange_flagged": sum(d > threshold for d in strange),
+        "familiar_flagged": sum(d > threshold for d in familiar),
+    }
+
+
+def predict(
+    cohort: Cohort, record: PatientRecord, model: Model, threshold: float, into: Predictions
+) -> None:
+    """Boxes on each image; probabilities for each subset of what the patient has."""
+    kept: list[tuple[ClinicalImage, Looked]] = []
+    for described, image in load_images(cohort, record, into.problems):
+        looked = look([image], model)
+        into.images.append(
+            ScoredImage(
+                patient=record.group or record.patient,
+                truth=described.boxes,
+                found=tuple((d.box.as_tuple(), d.score) for d in looked.detections),
+                longest_px=max(image.pixels.shape),
+                labels=_labels(record),
+            )
+        )
+        sure = tuple(d for d in looked.detections if d.score >= threshold)
+        kept.append((image, dataclasses.replace(looked, detections=sure)))
+    if record.tumour_class is None:
+        return
+    slides = build_slides()
+    tiles = load_slides(cohort, record, slides, into.problems)
+    into.cases.append(_classify(record, kept, tiles, model))
+
+
+def _classify(
+    record: PatientRecord,
+    kept: list[tuple[ClinicalImage, Looked]],
+    tiles: tuple[SlideTiles, ...],
+    model: Model,
+) -> ClassifiedCase:
+    pairs = [(d, image) for image, looked in kept for d in looked.detections]
+    best, image = max(pairs, key=lambda pair: pair[0].score, default=(None, None))
+    panel = panel_of(record)
+    present = {
+        Modality.IMAGE: best is not None,
+        Modality.PATHOLOGY: bool(tiles),
+        Modality.LABS: panel is not None,
+    }
+    answers, sets = {}, {}
+    for pattern in PATTERNS:
+        if not all(present[m] for m in pattern):
+            continue
+        diagnosis = model.fusion.diagnose(
+            FusionInput(
+                image=image if Modality.IMAGE in pattern else None,
+                box=best.box if best is not None and Modality.IMAGE in pattern else None,
+                slides=tiles if Modality.PATHOLOGY in pattern else None,
+                labs=panel if Modality.LABS in pattern else None,
+                out_of_distribution=False,
+            )
+        )
+        if diagnosis.probabilities is not None:
+            name = "+".join(pattern)
+            answers[name] = tuple(diagnosis.probabilities[c] for c in TumourClass)
+            sets[name] = tuple(c in diagnosis.prediction_set for c in TumourClass)
+    served = "+".join(m for m in Modality if present[m])
+    first = kept[0][0].pixels.shape if kept else (0, 0)
+    size = [float(first[1]), float(first[0])]
+    return ClassifiedCase(
+        patient=record.group or record.patient,
+        truth=list(TumourClass).index(record.tumour_class or TumourClass.BENIGN),
+        probabilities=answers,
+        sets=sets,
+        served=served if served in answers and served != "labs" else None,
+        image_size=size,
+        metadata=_metadata(record),
+        labels=_slices(record, served),
+    )
+
+
+def _metadata(record: PatientRecord) -> list[float]:
+    """Age, sex, site and box shape: what a model could guess from without a look at the image."""
+    boxes = [b for i in record.images for b in i.boxes]
+    width, height = (boxes[0][2] - boxes[0][0], boxes[0][3] - boxes[0][1]) if boxes else (0.0, 0.0)
+    age = float("nan") if record.age_years is None else float(record.age_years)
+    sex = {"M": 0.0, "F": 1.0}.get(record.sex or "", 2.0)
+    site = float(sum((record.site or "").encode()) % 997)
+    return [age, sex, site, width, height, width / height if height else 0.0, float(len(boxes))]
+
+
+def _labels(record: PatientRecord) -> dict[str, str]:
+    named = {"site": record.site, "type": record.tumour_type, "sex": record.sex}
+    return {k: str(v) for k, v in named.items() if v is not None}
+
+
+def _slices(record: PatientRecord, served: str) -> dict[str, str]:
+    named = {"site": record.site, "sex": record.sex, "missing pattern": served or "nothing"}
+    if record.age_years is not None:
+        named["age"] = ["0-9", "10-19", "20-39", "40-59", "60+"][
+            int(np.digitize(record.age_years, [10, 20, 40, 60]))
+        ]
+    return {k: str(v) for k, v in named.items() if v is not None}
+
+
+def _plain(value: Any) -> Any:
+    """JSON without NaN: what is not defined is null."""
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, (np.floating, float)):
+        return float(value) if np.isfinite(value) else None
+    if isinstance(value, np.integer):
+        return int(value)
+    return value

@@ -1,0 +1,160 @@
+"""From trained weights to a bundle: what is familiar, the operating point, the manifest."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bonetumor.cohort.record import Cohort
+from bonetumor.detection.letterbox import letterbox
+from bonetumor.detection.train import DetectorTraining, fit_familiarity, read_checkpoint
+from bonetumor.detection.yolo import YoloDetector
+from bonetumor.evaluation.detection import ScoredImage, average_precision, operating_point
+from bonetumor.fusion.train import Trained
+from bonetumor.weights.bundle import open_bundle, write_bundle
+from bonetumor.worker.cohorts import load_images
+from bonetumor.worker.training import Say, labelled, report
+
+_FALSE_POSITIVES_PER_NORMAL = 0.1
+_FAMILIAR = 0.995
+_FAMILIARITY_PATIENTS = 400
+_LEAST_SCORE = 0.01
+_ANY_DISTANCE = 1e12
+_INTENDED_USE = "Research, demonstration and integration tests. Not for primary diagnosis."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BundleText:
+    """What a bundle says of itself."""
+
+    version: str
+    training_data: str
+    limits: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Draft:
+    """A bundle in the making: first with an open operating point, to be measured as written."""
+
+    out: Path
+    weights: dict[str, torch.Tensor]
+    detector: dict[str, Any]
+    fusion: Trained
+    text: BundleText
+
+    def save(self, metrics: dict[str, Any]) -> None:
+        """Writes the bundle as it is now."""
+        write_bundle(
+            self.out,
+            tensors={"detector.safetensors": self.weights, "fusion.safetensors": self.fusion.state},
+            texts={"vocabulary.txt": self.fusion.vocabulary},
+            description={
+                "name": "bonetumor",
+                **dataclasses.asdict(self.text),
+                "intended_use": _INTENDED_USE,
+                "detector": self.detector,
+                "fusion": self.fusion.config,
+                "metrics": metrics,
+            },
+        )
+
+
+def write(
+    out: Path, cohort: Cohort, checkpoint: Path, fusion: Trained, text: BundleText, say: Say
+) -> None:
+    """Writes the bundle; operating point and figures come from the validation split, measured
+    with what was written."""
+    problems: list[str] = []
+    draft = _draft(out, cohort, checkpoint, fusion, text, problems)
+    draft.save({})
+    say("detector: finding the operating point on the validation split")
+    scored, distances = _measure(cohort, out, problems)
+    draft.detector["score_threshold"] = operating_point(scored, _FALSE_POSITIVES_PER_NORMAL)
+    draft.detector["familiarity_threshold"] = float(np.quantile(distances, _FAMILIAR))
+    found = {"n": len(scored), "average_precision_at_0.5": average_precision(scored, 0.5)}
+    draft.save(
+        {
+            "note": "measured on the cohort's validation split; `bonetumor evaluate` says the rest",
+            "detection": found,
+            "fusion": fusion.metrics,
+        }
+    )
+    report(problems, say)
+    say(f"bundle {text.version} written to {out}: {found}")
+
+
+def _draft(
+    out: Path,
+    cohort: Cohort,
+    checkpoint: Path,
+    fusion: Trained,
+    text: BundleText,
+    problems: list[str],
+) -> _Draft:
+    noted = _training_of(checkpoint)
+    known = {f.name for f in dataclasses.fields(DetectorTraining)}
+    plan = DetectorTraining(**{k: v for k, v in noted.items() if k in known})
+    weights = read_checkpoint(checkpoint)
+    familiarity = fit_familiarity(weights, plan, _squares(cohort, plan.image_size_px, problems))
+    return _Draft(
+        out=out,
+        weights={
+            **weights,
+            "familiarity.mean": familiarity.mean,
+            "familiarity.precision": familiarity.precision,
+        },
+        detector={
+            "architecture": plan.architecture,
+            "image_size_px": plan.image_size_px,
+            "score_threshold": _LEAST_SCORE,
+            "iou_threshold": 0.45,
+            "max_detections": 20,
+            "familiarity_threshold": _ANY_DISTANCE,
+            "training": noted,
+        },
+        fusion=fusion,
+        text=text,
+    )
+
+
+def _squares(cohort: Cohort, side_px: int, problems: list[str]) -> Iterator[NDArray[np.uint8]]:
+    """Images of patients with and without tumour, in the order of a hash."""
+    records = sorted(
+        cohort.of("train"), key=lambda record: hashlib.sha256(record.patient.encode()).digest()
+    )
+    for record in records[:_FAMILIARITY_PATIENTS]:
+        for _, image in load_images(cohort, record, problems):
+            yield letterbox(image.pixels, side_px)[0]
+
+
+def _measure(
+    cohort: Cohort, bundle: Path, problems: list[str]
+) -> tuple[list[ScoredImage], list[float]]:
+    """What the detector finds on each validation image, and how unfamiliar each is."""
+    detector = YoloDetector(open_bundle(bundle), device="cpu")
+    scored, distances = [], []
+    for record, image in labelled(cohort, "validation", problems):
+        found = detector.detect(image).detections
+        scored.append(
+            ScoredImage(
+                patient=record.file,
+                truth=record.boxes,
+                found=tuple((d.box.as_tuple(), d.score) for d in found),
+                longest_px=max(image.pixels.shape),
+            )
+        )
+        distances.append(detector.familiarity(image))
+    return scored, distances
+
+
+def _training_of(checkpoint: Path) -> dict[str, Any]:
+    """What `fit_detector` noted beside its checkpoints."""
+    note = checkpoint.parents[2] / "training.json"
+    return dict(json.loads(note.read_text())) if note.is_file() else {}

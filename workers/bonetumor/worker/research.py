@@ -1,0 +1,261 @@
+"""The commands of those who train and measure: cohort, train, evaluate, models."""
+
+import json as json_format
+from collections.abc import Iterator, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+_T = TypeVar("_T")
+_out = Console()
+
+cohort = typer.Typer(help="Makes, imports and checks cohorts.", no_args_is_help=True)
+train = typer.Typer(help="Trains weights on a cohort.", no_args_is_help=True)
+models = typer.Typer(help="Looks at bundles of weights.", no_args_is_help=True)
+
+Folder = Annotated[Path, typer.Argument(help="Folder of the cohort")]
+CohortFolder = Annotated[Path, typer.Option("--cohort", help="Folder with cohort.jsonl")]
+Work = Annotated[
+    Path, typer.Option(help="Folder for checkpoints; a run that was cut off goes on from there")
+]
+StartFrom = Annotated[Path | None, typer.Option(help="Bundle whose detector training begins with")]
+RealNormals = Annotated[
+    Path | None,
+    typer.Option(help="Folder of real normal radiographs to paint synthetic tumours into"),
+]
+
+
+class Part(StrEnum):
+    """The splits of a cohort."""
+
+    TRAIN = "train"
+    VALIDATION = "validation"
+    TEST = "test"
+
+
+@cohort.command("make")
+def cohort_make(
+    folder: Folder,
+    patients: Annotated[int, typer.Option(help="How many with a tumour")] = 100,
+    normals: Annotated[int, typer.Option(help="How many without")] = 30,
+    seed: Annotated[int, typer.Option(help="The same seed draws the same cohort")] = 1,
+    longest_px: Annotated[int, typer.Option(help="Longer side of procedural radiographs")] = 960,
+    real_normals: RealNormals = None,
+) -> None:
+    """Draws synthetic patients: DICOM, slides, FHIR bundles, and the truth in cohort.jsonl."""
+    from bonetumor.worker.cohorts import CohortPlan, make_cohort
+
+    plan = CohortPlan(
+        patients=patients,
+        normals=normals,
+        seed=seed,
+        longest_px=longest_px,
+        real_normals=real_normals,
+    )
+    for _ in track(
+        make_cohort(plan, folder), total=patients + normals, console=Console(stderr=True)
+    ):
+        pass
+    _out.print(f"{patients + normals} synthetic patients in {folder}")
+
+
+@cohort.command("import")
+def cohort_import(
+    layout: Annotated[str, typer.Argument(help="btxrd, coco, yolo or normals")],
+    folder: Annotated[Path, typer.Argument(help="Folder of the data set; cohort.jsonl goes there")],
+    annotations: Annotated[Path | None, typer.Option(help="COCO's JSON file")] = None,
+) -> None:
+    """Writes cohort.jsonl for a data set in another layout. Its files stay where they are."""
+    from bonetumor.cohort import importers
+    from bonetumor.cohort.record import write_cohort
+
+    if layout == "btxrd":
+        imported = importers.import_btxrd(folder)
+    elif layout == "coco" and annotations is not None:
+        imported = importers.import_coco(folder, annotations)
+    elif layout == "yolo":
+        imported = importers.import_yolo(folder)
+    elif layout == "normals":
+        imported = importers.import_normals(folder)
+    else:
+        raise typer.BadParameter(
+            f"expected btxrd, yolo, normals, or coco with --annotations, got {layout}"
+        )
+    count = write_cohort(folder, imported.patients)
+    for problem in imported.problems:
+        _out.print(f"not used: {problem}", markup=False, highlight=False)
+    _out.print(f"{count} patients, {len(imported.problems)} problems; cohort in {folder}")
+
+
+@cohort.command("check")
+def cohort_check(folder: Folder) -> None:
+    """Reads every line and every image of a cohort, and says what training could not use."""
+    from bonetumor.cohort.record import read_cohort
+    from bonetumor.worker.cohorts import load_images
+
+    found = read_cohort(folder)
+    problems = list(found.problems)
+    images = sum(1 for r in _tracked(found.patients) for _ in load_images(found, r, problems))
+    problems = list(dict.fromkeys(problems))
+    for problem in problems:
+        _out.print(f"not used: {problem}", markup=False, highlight=False)
+    _out.print(f"{len(found.patients)} patients, {images} images, {len(problems)} problems")
+    if problems:
+        raise typer.Exit(1)
+
+
+@train.command("detector")
+def train_detector(
+    cohort: CohortFolder,
+    work: Work = Path("build/train"),
+    epochs: Annotated[int, typer.Option(help="Passes over the cohort")] = 10,
+    image_size: Annotated[int, typer.Option(help="Side of the detector's input, px")] = 640,
+    architecture: Annotated[str, typer.Option(help="yolov5n, s, m, l or x")] = "yolov5n",
+    batch: Annotated[int, typer.Option(help="Images per step")] = 16,
+    seed: Annotated[int, typer.Option(help="Seed of all chance")] = 7,
+    start_from: StartFrom = None,
+) -> None:
+    """Trains the detector; uses every GPU, or every core."""
+    from bonetumor.detection.train import DetectorTraining
+    from bonetumor.worker import training
+
+    plan = DetectorTraining(
+        architecture=f"{architecture.removesuffix('.yaml')}.yaml",
+        image_size_px=image_size,
+        epochs=epochs,
+        batch=batch,
+        seed=seed,
+    )
+    found = training.open_cohort(cohort, _say)
+    _say(f"best weights: {training.fit_detector(found, plan, work, start_from, _say)}")
+
+
+@train.command("fusion")
+def train_fusion(
+    cohort: CohortFolder,
+    work: Work = Path("build/train"),
+    epochs: Annotated[int, typer.Option(help="Passes over the cohort")] = 14,
+    resnet: Annotated[str, typer.Option(help="small, or 50 for ResNet-50")] = "small",
+    design: Annotated[
+        str, typer.Option(help="tokens, or concatenation as in the paper")
+    ] = "tokens",
+    biobert: Annotated[
+        Path | None, typer.Option(help="Local folder of BioBERT; else a small stand-in")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of all chance")] = 11,
+) -> None:
+    """Trains the encoders and the fusion network, and calibrates them."""
+    from bonetumor.fusion.network import RESNET_50, SMALL_RESNET
+    from bonetumor.fusion.train import FusionTraining
+    from bonetumor.worker import training
+
+    sizes = {"small": SMALL_RESNET, "50": RESNET_50}
+    if resnet not in sizes:
+        raise typer.BadParameter(f"expected small or 50, got {resnet}")
+    plan = FusionTraining(epochs=epochs, seed=seed, design=design, resnet=dict(sizes[resnet]))
+    found = training.open_cohort(cohort, _say)
+    trained = training.fit_fusion(found, plan, work, _say, biobert=biobert)
+    _say(json_format.dumps(trained.metrics))
+
+
+@train.command("bundle")
+def train_bundle(
+    out: Annotated[Path, typer.Argument(help="Folder for the bundle")],
+    work: Work = Path("build/train"),
+    cohort: Annotated[
+        Path | None, typer.Option(help="Cohort to train on; else a synthetic one is made")
+    ] = None,
+    real_normals: RealNormals = None,
+    start_from: StartFrom = None,
+    version: Annotated[str | None, typer.Option(help="The bundle's version")] = None,
+    training_data: Annotated[
+        str | None, typer.Option(help="What it was trained on, as every report will say")
+    ] = None,
+    scale: Annotated[
+        float, typer.Option(help="1 is the shipped bundle; less is quicker and worse")
+    ] = 1.0,
+) -> None:
+    """Everything in one go: cohort, detector, fusion, operating point, manifest."""
+    from bonetumor.worker.bundling import BundlePlan, make_bundle
+
+    plan = BundlePlan(
+        out=out,
+        work=work,
+        cohort=cohort,
+        real_normals=real_normals,
+        start_from=start_from,
+        version=version,
+        training_data=training_data,
+        scale=scale,
+    )
+    make_bundle(plan, _say)
+
+
+def evaluate(
+    cohort: CohortFolder,
+    out: Annotated[Path, typer.Option(help="Folder for index.html, evaluation.json, model card")],
+    bundle: Annotated[Path | None, typer.Option(help="Bundle; else the shipped one")] = None,
+    split: Annotated[Part, typer.Option(help="Which patients")] = Part.TEST,
+    strange: Annotated[
+        Path | None, typer.Option(help="Folder of pictures that should be out of distribution")
+    ] = None,
+) -> None:
+    """Measures a bundle on a cohort, through the code that serves."""
+    from bonetumor.worker import evaluating, training
+
+    found = training.open_cohort(cohort, _say)
+    result = evaluating.evaluate_bundle(found, bundle, out, split.value, _tracked, strange=strange)
+    _say(f"{result['cohort']['patients']} patients measured; see {out / 'index.html'}")
+
+
+@models.command("list")
+def models_list(
+    folder: Annotated[Path | None, typer.Argument(help="Folder of bundles")] = None,
+) -> None:
+    """The shipped bundle and those in a folder."""
+    from bonetumor.domain.errors import WeightsMismatch
+    from bonetumor.weights.bundle import MANIFEST, open_bundle, shipped_bundle
+
+    found = sorted(p.parent for p in folder.glob(f"*/{MANIFEST}")) if folder else []
+    table = Table("version", "trained on", "folder")
+    for path in [shipped_bundle(), *found]:
+        try:
+            manifest = open_bundle(path).manifest
+            table.add_row(manifest.version, manifest.training_data, str(path))
+        except WeightsMismatch as error:
+            table.add_row("not usable", str(error), str(path))
+    _out.print(table)
+
+
+@models.command("show")
+def models_show(
+    bundle: Annotated[Path | None, typer.Argument(help="Bundle; else the shipped one")] = None,
+) -> None:
+    """The manifest: version, hashes, training data, metrics, intended use, limits."""
+    from bonetumor.weights.bundle import MANIFEST, open_bundle, shipped_bundle
+
+    opened = open_bundle(bundle or shipped_bundle())
+    print((opened.folder / MANIFEST).read_text())  # noqa: T201 - plain JSON for programs
+
+
+@models.command("verify")
+def models_verify(
+    bundle: Annotated[Path | None, typer.Argument(help="Bundle; else the shipped one")] = None,
+) -> None:
+    """Checks every hash, builds the networks, and runs them once."""
+    from bonetumor.worker.thinking import verify_bundle
+
+    _say(verify_bundle(bundle))
+
+
+def _say(text: str) -> None:
+    _out.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _tracked(records: Sequence[_T]) -> Iterator[_T]:
+    yield from track(records, console=Console(stderr=True))
