@@ -39,7 +39,7 @@ bench-models: $(VENV)/.develop
 	$(BIN)/python tests/bench_models.py
 
 $(VENV)/.runtime: deploy/locks/runtime.txt pyproject.toml
-	@echo "Installing the locked dependencies: about two minutes and, with a CPU build of torch, 530 MB."
+	@echo "Installing the locked dependencies: about two minutes and, with a CPU build of torch, 520 MB."
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) --require-hashes --no-deps -r deploy/locks/runtime.txt
 	$(PIP) $(TORCH) $(if $(TORCH_INDEX),--index-url "$(TORCH_INDEX)")

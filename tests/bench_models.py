@@ -21,7 +21,7 @@ from rich.table import Table
 
 from bonetumor.detection.vision import load_ultralytics
 from bonetumor.detection.yolo import YoloDetector, build_network
-from bonetumor.evaluation.detection import iou
+from bonetumor.domain.image import iou
 from bonetumor.phantom.patient import draw_patient
 from bonetumor.weights.bundle import open_bundle, shipped_bundle
 from kit.studies import render

@@ -154,3 +154,6 @@ def test_a_folder_in_another_layout_is_refused(tmp_path):
         import_btxrd(tmp_path)
     with pytest.raises(InvalidInput, match="expected images with labels"):
         import_yolo(tmp_path)
+    (tmp_path / "coco.json").write_text('{"annotations": [{"image_id": 1}]}')
+    with pytest.raises(InvalidInput, match="expected COCO's images and annotations"):
+        import_coco(tmp_path, tmp_path / "coco.json")

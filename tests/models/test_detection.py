@@ -10,8 +10,8 @@ from bonetumor.detection.engine import build_engine
 from bonetumor.detection.letterbox import letterbox
 from bonetumor.detection.yolo import YoloDetector, load_suppression
 from bonetumor.domain.errors import Misconfigured, NonFiniteOutput
-from bonetumor.domain.image import ClinicalImage, ImageReference
-from bonetumor.evaluation.detection import ScoredImage, average_precision, iou
+from bonetumor.domain.image import ClinicalImage, ImageReference, iou
+from bonetumor.evaluation.detection import ScoredImage, average_precision
 from bonetumor.phantom.patient import draw_normal, draw_patient
 from bonetumor.weights.bundle import open_bundle, shipped_bundle
 from bonetumor.weights.vision import nms

@@ -16,9 +16,10 @@ from typing import Any, TypeVar
 from PIL import Image
 from pydantic import ValidationError
 
-from bonetumor.cohort.record import Box, ImageRecord, PatientRecord, Split
+from bonetumor.cohort.record import ImageRecord, PatientRecord, Split
 from bonetumor.domain.assessment import TumourClass
 from bonetumor.domain.errors import InvalidInput
+from bonetumor.domain.image import Corners
 
 BTXRD_CLASSES = {
     # WHO 2020 table, version 1. Intermediate: locally aggressive or rarely metastasising.
@@ -68,15 +69,22 @@ def import_btxrd(folder: Path) -> Imported:
 def import_coco(folder: Path, annotations: Path) -> Imported:
     """COCO: every box of every category is a tumour; each image is taken for one patient."""
     content = _read_json(annotations)
-    boxes: dict[Any, list[Box]] = {}
+    boxes: dict[Any, list[Corners]] = {}
     problems: list[str] = []
-    for entry in content.get("annotations") or []:
-        x, y, width, height = (float(v) for v in entry["bbox"])
-        boxes.setdefault(entry["image_id"], []).append((x, y, x + width, y + height))
-    sources = (
-        (str(image["file_name"]), boxes.get(image["id"], []), None)
-        for image in content.get("images") or []
-    )
+    sources: list[tuple[str, list[Corners], Split | None]]
+    try:
+        for entry in content.get("annotations") or []:
+            x, y, width, height = (float(v) for v in entry["bbox"])
+            boxes.setdefault(entry["image_id"], []).append((x, y, x + width, y + height))
+        sources = [
+            (str(image["file_name"]), boxes.get(image["id"], []), None)
+            for image in content.get("images") or []
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise InvalidInput(
+            f"cohort: expected COCO's images and annotations in {annotations.name}, got an entry "
+            f"with {type(error).__name__}: {error}"
+        ) from error
     return _answer(_single_images(sources, problems), problems, folder)
 
 
@@ -102,7 +110,7 @@ def import_yolo(folder: Path) -> Imported:
 def import_normals(folder: Path) -> Imported:
     """A folder of pictures without any tumour: each is taken for one patient, all for the test."""
     problems: list[str] = []
-    sources: list[tuple[str, list[Box], Split | None]] = [
+    sources: list[tuple[str, list[Corners], Split | None]] = [
         (str(path.relative_to(folder)), [], "test")
         for path in sorted(folder.rglob("*"))
         if path.suffix.lower() in _PICTURES
@@ -150,8 +158,8 @@ def _btxrd_patient(
     )
 
 
-def _labelme_boxes(path: Path) -> list[Box]:
-    """LabelMe keeps rectangles and polygons; two drawings of one lesion give one box each kind."""
+def _labelme_boxes(path: Path) -> list[Corners]:
+    """BTXRD draws a lesion as a rectangle, a polygon or both: rectangles are taken if there are."""
     shapes = _read_json(path).get("shapes") or []
     rectangles = [s for s in shapes if s.get("shape_type") == "rectangle"]
     boxes = []
@@ -161,7 +169,7 @@ def _labelme_boxes(path: Path) -> list[Box]:
     return boxes
 
 
-def _yolo_boxes(label: Path, image: Path) -> list[Box]:
+def _yolo_boxes(label: Path, image: Path) -> list[Corners]:
     if not label.is_file():
         return []
     with Image.open(image) as picture:
@@ -178,7 +186,7 @@ def _yolo_boxes(label: Path, image: Path) -> list[Box]:
 
 
 def _single_images(
-    sources: Iterable[tuple[str, list[Box], Split | None]], problems: list[str]
+    sources: Iterable[tuple[str, list[Corners], Split | None]], problems: list[str]
 ) -> list[PatientRecord]:
     patients = []
     for file, boxes, split in sources:

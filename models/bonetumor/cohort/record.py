@@ -24,11 +24,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from bonetumor.domain.assessment import TumourClass
 from bonetumor.domain.errors import InvalidInput
+from bonetumor.domain.image import Corners
 from bonetumor.domain.labs import Analyte
 
 FILE = "cohort.jsonl"
 Split = Literal["train", "validation", "test"]
-Box = tuple[float, float, float, float]
 _Path = Annotated[str, Field(min_length=1)]
 
 
@@ -41,7 +41,7 @@ class ImageRecord(_Record):
 
     file: _Path
     frame: int | None = Field(default=None, ge=1)
-    boxes: tuple[Box, ...] = ()
+    boxes: tuple[Corners, ...] = ()
 
     @model_validator(mode="after")
     def _boxes_have_an_area(self) -> "ImageRecord":

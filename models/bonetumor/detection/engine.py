@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from bonetumor.domain.errors import Misconfigured
 
 _NECK_LAYER = 9  # SPPF, the end of the backbone: where a picture is summed up
-# Its own choice, bfloat16, is 1.6 times faster still but moves scores by up to 0.02.
+# Its own choice, bfloat16, is faster still but moved scores by up to 0.02.
 _EXACT = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
 ENGINES = ("auto", "torch", "openvino")
 

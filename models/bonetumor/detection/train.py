@@ -16,9 +16,9 @@ from bonetumor.detection.letterbox import letterbox
 from bonetumor.detection.vision import load_ultralytics
 from bonetumor.detection.yolo import build_network
 from bonetumor.domain.errors import InvalidInput
+from bonetumor.domain.image import Corners
 
 Progress = Callable[[str], None]
-Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +40,7 @@ class LabelledPicture:
 
     name: str
     pixels: NDArray[np.uint8]
-    boxes: tuple[Box, ...]
+    boxes: tuple[Corners, ...]
 
 
 def train_detector(

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-Box = tuple[float, float, float, float]
+from bonetumor.domain.image import Corners, iou
+
 SMALL_PX = 32.0
 MEDIUM_PX = 96.0
 IOUS = tuple(float(v) for v in np.arange(0.5, 0.96, 0.05))
@@ -21,23 +22,13 @@ class ScoredImage:
     """
 
     patient: str
-    truth: tuple[Box, ...]
-    found: tuple[tuple[Box, float], ...]
+    truth: tuple[Corners, ...]
+    found: tuple[tuple[Corners, float], ...]
     longest_px: int
     labels: dict[str, str] = field(default_factory=dict)
 
 
-def iou(first: Box, second: Box) -> float:
-    """Intersection over union of two boxes (x0, y0, x1, y1)."""
-    width = min(first[2], second[2]) - max(first[0], second[0])
-    height = min(first[3], second[3]) - max(first[1], second[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    areas = [(b[2] - b[0]) * (b[3] - b[1]) for b in (first, second)]
-    return width * height / (sum(areas) - width * height)
-
-
-def size_of(box: Box, longest_px: int) -> str:
+def size_of(box: Corners, longest_px: int) -> str:
     """small, medium or large after COCO's areas, with the image's longer side at 640 px."""
     scale = _SIDE_PX / longest_px
     side = float(np.sqrt((box[2] - box[0]) * (box[3] - box[1]))) * scale
@@ -100,11 +91,6 @@ def area_of(tallies: Sequence[Tally], size: str | None = None) -> float:
     precision = found / np.arange(1, len(scores) + 1)
     ceiling = np.maximum.accumulate(precision[::-1])[::-1]
     return float(np.sum(np.diff(recall) * ceiling))
-
-
-def mean_average_precision(images: Sequence[ScoredImage]) -> float:
-    """The mean of average precision at IoU 0.50, 0.55, … 0.95."""
-    return float(np.mean([average_precision(images, least) for least in IOUS]))
 
 
 def sensitivity(

@@ -46,6 +46,7 @@ def summarise_detection(images: Sequence[ScoredImage], threshold: float) -> dict
     normals = [i for i in images if not i.truth]
     found = [i for i in images if i.truth]
     counts = false_positives(images, threshold)
+    curve = froc(images)
     result: dict[str, Any] = {
         "images_with_tumour": len(found),
         "boxes": sum(len(i.truth) for i in found),
@@ -65,8 +66,7 @@ def summarise_detection(images: Sequence[ScoredImage], threshold: float) -> dict
         "false_positives_per_normal": _mean(counts),
         "normals_without_any": _share(sum(c == 0 for c in counts), len(counts)),
         "froc": [
-            {"false_per_image": rate, "sensitivity": _at(froc(images), rate)}
-            for rate in _FALSE_RATES
+            {"false_per_image": rate, "sensitivity": _at(curve, rate)} for rate in _FALSE_RATES
         ],
     }
     for label in ("site", "type"):

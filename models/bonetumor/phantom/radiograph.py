@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from bonetumor.domain.image import Corners
 from bonetumor.phantom.exposure import expose, reexpose
 from bonetumor.phantom.lesion import LesionLook, paint_lesion
 from bonetumor.phantom.limb import SITES, draw_limb
@@ -14,7 +15,6 @@ from bonetumor.phantom.scene import Anchor, Scene, draw_anchors
 from bonetumor.phantom.texture import Field
 from bonetumor.phantom.tumour import TumourType, draw_kind, draw_quantile
 
-Box = tuple[float, float, float, float]
 _LEAST_PX = 8.0
 
 
@@ -26,7 +26,7 @@ class Radiograph:
     """
 
     pixels: NDArray[np.uint16]
-    boxes: tuple[Box, ...]
+    boxes: tuple[Corners, ...]
     site: str
     source: str = "procedural"
 
@@ -116,11 +116,11 @@ def _turn(field: Field, angle: float, shape: tuple[int, int]) -> Field:
     return np.asarray(turned, np.float32)
 
 
-def _boxes_of(masks: list[Field]) -> tuple[Box, ...]:
+def _boxes_of(masks: list[Field]) -> tuple[Corners, ...]:
     return tuple(box for mask in masks if (box := _box_of(mask)) is not None)
 
 
-def _box_of(mask: Field) -> Box | None:
+def _box_of(mask: Field) -> Corners | None:
     rows, columns = np.nonzero(mask > 0.35)
     if len(rows) < 12:
         return None

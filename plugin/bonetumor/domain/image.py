@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from bonetumor.domain.errors import InvalidInput
 from bonetumor.domain.uid import UID
 
+Corners = tuple[float, float, float, float]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BoundingBox:
@@ -25,9 +27,19 @@ class BoundingBox:
         if not (self.x0 < self.x1 and self.y0 < self.y1):
             raise InvalidInput(f"box: expected x0 < x1 and y0 < y1, got {self.as_tuple()}")
 
-    def as_tuple(self) -> tuple[float, float, float, float]:
+    def as_tuple(self) -> Corners:
         """(x0, y0, x1, y1)."""
         return (self.x0, self.y0, self.x1, self.y1)
+
+
+def iou(first: Corners, second: Corners) -> float:
+    """Intersection over union of two boxes (x0, y0, x1, y1)."""
+    width = min(first[2], second[2]) - max(first[0], second[0])
+    height = min(first[3], second[3]) - max(first[1], second[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    areas = [(b[2] - b[0]) * (b[3] - b[1]) for b in (first, second)]
+    return width * height / (sum(areas) - width * height)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from bonetumor.domain.image import BoundingBox, ImageReference
+from bonetumor.domain.image import BoundingBox, ImageReference, iou
 from bonetumor.domain.uid import UID, derived_uid
 
 _LEAST_OVERLAP = 0.3
@@ -78,7 +78,10 @@ def _frame(detection: Detection) -> tuple[UID, int | None]:
 def _continues(first: Detection, second: Detection) -> bool:
     """Frames of one object that lie close together and show overlapping boxes."""
     apart = abs((first.image.frame_number or 0) - (second.image.frame_number or 0))
-    return apart <= _FRAMES_APART and _overlap(first.box, second.box) >= _LEAST_OVERLAP
+    return (
+        apart <= _FRAMES_APART
+        and iou(first.box.as_tuple(), second.box.as_tuple()) >= _LEAST_OVERLAP
+    )
 
 
 def _same_level(first: Detection, second: Detection) -> bool:
@@ -97,13 +100,3 @@ def _same_level(first: Detection, second: Detection) -> bool:
         heights.append((box.y1 - box.y0) / rows)
     alike = max(heights) <= _HEIGHTS_APART * min(heights)
     return alike and abs(levels[0] - levels[1]) <= _LEVEL_APART
-
-
-def _overlap(first: BoundingBox, second: BoundingBox) -> float:
-    """Intersection over union."""
-    width = min(first.x1, second.x1) - max(first.x0, second.x0)
-    height = min(first.y1, second.y1) - max(first.y0, second.y0)
-    if width <= 0 or height <= 0:
-        return 0.0
-    areas = [(b.x1 - b.x0) * (b.y1 - b.y0) for b in (first, second)]
-    return width * height / (sum(areas) - width * height)

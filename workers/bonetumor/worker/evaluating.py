@@ -1,6 +1,5 @@
 """`evaluate`: a bundle on a cohort's test split, through the code that serves."""
 
-import dataclasses
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,12 +13,13 @@ from bonetumor.detection.yolo import YoloDetector
 from bonetumor.domain.assessment import Modality, TumourClass
 from bonetumor.domain.errors import BoneTumorError, InvalidInput
 from bonetumor.domain.image import ClinicalImage
+from bonetumor.domain.lesion import Detection
 from bonetumor.domain.pathology import SlideTiles
 from bonetumor.evaluation import classification as classes
 from bonetumor.evaluation.detection import ScoredImage
 from bonetumor.evaluation.summary import ClassifiedCase, summarise_classes, summarise_detection
 from bonetumor.fusion.train import PATTERNS
-from bonetumor.service.assess import Looked, look
+from bonetumor.service.assess import look
 from bonetumor.service.ports import FusionInput, Model
 from bonetumor.weights.bundle import Bundle, open_bundle, shipped_bundle
 from bonetumor.worker.cohorts import load_images, load_slides, panel_of
@@ -134,7 +134,8 @@ def predict(
     cohort: Cohort, record: PatientRecord, model: Model, threshold: float, into: Predictions
 ) -> None:
     """Boxes on each image; probabilities for each subset of what the patient has."""
-    kept: list[tuple[ClinicalImage, Looked]] = []
+    sure: list[tuple[Detection, ClinicalImage]] = []
+    size: tuple[int, ...] | None = None
     for described, image in load_images(cohort, record, into.problems):
         looked = look([image], model)
         into.images.append(
@@ -146,23 +147,23 @@ def predict(
                 labels=_labels(record),
             )
         )
-        sure = tuple(d for d in looked.detections if d.score >= threshold)
-        kept.append((image, dataclasses.replace(looked, detections=sure)))
+        size = size or image.pixels.shape
+        sure += [(d, image) for d in looked.detections if d.score >= threshold]
     if record.tumour_class is None:
         return
     slides = build_slides()
     tiles = load_slides(cohort, record, slides, into.problems)
-    into.cases.append(_classify(record, kept, tiles, model))
+    into.cases.append(_classify(record, sure, size or (0, 0), tiles, model))
 
 
 def _classify(
     record: PatientRecord,
-    kept: list[tuple[ClinicalImage, Looked]],
+    sure: list[tuple[Detection, ClinicalImage]],
+    size: tuple[int, ...],
     tiles: tuple[SlideTiles, ...],
     model: Model,
 ) -> ClassifiedCase:
-    pairs = [(d, image) for image, looked in kept for d in looked.detections]
-    best, image = max(pairs, key=lambda pair: pair[0].score, default=(None, None))
+    best, image = max(sure, key=lambda pair: pair[0].score, default=(None, None))
     panel = panel_of(record)
     present = {
         Modality.IMAGE: best is not None,
@@ -187,15 +188,13 @@ def _classify(
             answers[name] = tuple(diagnosis.probabilities[c] for c in TumourClass)
             sets[name] = tuple(c in diagnosis.prediction_set for c in TumourClass)
     served = "+".join(m for m in Modality if present[m])
-    first = kept[0][0].pixels.shape if kept else (0, 0)
-    size = [float(first[1]), float(first[0])]
     return ClassifiedCase(
         patient=record.group or record.patient,
         truth=list(TumourClass).index(record.tumour_class or TumourClass.BENIGN),
         probabilities=answers,
         sets=sets,
         served=served if served in answers and served != "labs" else None,
-        image_size=size,
+        image_size=[float(size[1]), float(size[0])],
         metadata=_metadata(record),
         labels=_slices(record, served),
     )

@@ -31,6 +31,7 @@ from bonetumor.worker.thinking import build_model
 _SECONDARY_CAPTURE = UID("1.2.840.10008.5.1.4.1.1.7")
 _NO_UID = UID("0")
 _MAX_PIXELS = 512 * 1024 * 1024
+_GREY_MODES = ("1", "L", "I", "I;16", "F")
 _GREATEST_COLOUR_SPREAD = 6.0  # of 255; JPEG's rounding stays below 2
 
 
@@ -83,7 +84,8 @@ def read_images(path: Path) -> Iterator[ClinicalImage]:
         with Image.open(path) as picture:
             if picture.width * picture.height > _MAX_PIXELS:
                 raise InvalidInput(f"picture: expected at most {_MAX_PIXELS} pixels, got more")
-            _refuse_colour(np.asarray(picture.convert("RGB"), np.int16))
+            if picture.mode not in _GREY_MODES:
+                _refuse_colour(np.asarray(picture.convert("RGB"), np.uint8))
             yield _picture(np.asarray(picture.convert("L"), np.uint8))
     except UnidentifiedImageError as error:
         raise InvalidInput("file: expected DICOM, PNG or JPEG, got something else") from error
@@ -93,7 +95,7 @@ def read_images(path: Path) -> Iterator[ClinicalImage]:
         ) from error
 
 
-def _refuse_colour(pixels: "np.ndarray[Any, np.dtype[np.int16]]") -> None:
+def _refuse_colour(pixels: "np.ndarray[Any, np.dtype[np.uint8]]") -> None:
     """A radiograph is grey; slides and photographs are not."""
     spread = float(np.ptp(pixels, axis=2).mean())
     if spread > _GREATEST_COLOUR_SPREAD:

@@ -177,7 +177,7 @@ def train_bundle(
         str | None, typer.Option(help="What it was trained on, as every report will say")
     ] = None,
     scale: Annotated[
-        float, typer.Option(help="1 is the shipped bundle; less is quicker and worse")
+        float, typer.Option(help="1 is the whole recipe; less is quicker and worse")
     ] = 1.0,
 ) -> None:
     """Everything in one go: cohort, detector, fusion, operating point, manifest."""
