@@ -55,11 +55,18 @@ def running(command: list[str], log: Path, **options) -> Iterator[subprocess.Pop
             process.wait()
 
 
-class Orthanc:
-    """Debian's Orthanc, with its default storage settings."""
+def _dicomweb_plugin() -> Path:
+    found = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
+    assert found.exists(), "orthanc-dicomweb is missing: `make test` installs it"
+    return found
 
-    def __init__(self, folder: Path) -> None:
+
+class Orthanc:
+    """Debian's Orthanc, with its default storage settings, and DICOMweb where it is asked for."""
+
+    def __init__(self, folder: Path, *, dicomweb: bool = False) -> None:
         self.folder = folder
+        self.plugins = [str(_dicomweb_plugin())] if dicomweb else []
         self.http, self.port = free_port(), free_port()
         self.ae_title = "ORTHANC"
 
@@ -70,7 +77,7 @@ class Orthanc:
             "Name": "TEST",
             "StorageDirectory": str(self.folder / "db"),
             "IndexDirectory": str(self.folder / "db"),
-            "Plugins": [],
+            "Plugins": self.plugins,
             "HttpPort": self.http,
             "RemoteAccessAllowed": False,
             "AuthenticationEnabled": False,

@@ -1,188 +1,266 @@
 """A thin FHIR R4 client over httpx: search with paging, read, conditional create, transaction.
 
 Library exceptions stop here. What may be retried is FhirUnavailable; what the server refused is
-Rejected, with the diagnostics of its OperationOutcome.
+Refused, with the codes of its OperationOutcome. Idempotent calls are tried again at once a few
+times; longer waits belong to the ledger.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import IO, Any
 from urllib.parse import urljoin, urlsplit
 
 import httpx
 
-from bonetumor.domain.errors import FhirUnavailable, MalformedResource, Rejected
+from bonetumor.domain.errors import FhirUnavailable, MalformedResource
+from bonetumor.fhir.auth import Anonymous, Authorization
+from bonetumor.fhir.capabilities import Capabilities
+from bonetumor.fhir.transport import Answer, Breaker, Refused, Request, Sink, Transport, origin
 
 Resource = dict[str, Any]
-_RETRYABLE = frozenset({408, 425, 429, 500, 502, 503, 504})
 _JSON = "application/fhir+json"
-_MAX_PAGES = 50
+_MAX_PAGES = 200
+_NO_SEARCH_BY_POST = frozenset({404, 405, 501})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How long one call may take, and how often an idempotent one is tried again at once."""
+
+    deadline_s: float = 30.0
+    tries: int = 3
+    first_wait_s: float = 0.2
+    longest_wait_s: float = 5.0
 
 
 class FhirClient:
-    """One FHIR server. `base_url` is the service base; `token` goes to that origin alone."""
+    """One FHIR server. `base_url` is the service base; credentials go to that origin alone.
+
+    `http` is the caller's to configure (certificates, pool) and ours to close.
+    """
 
     def __init__(
         self,
         base_url: str,
         *,
-        token: str | None = None,
-        timeout_s: float = 30.0,
-        search_by_post: bool = False,
-        transport: httpx.BaseTransport | None = None,
+        http: httpx.Client | None = None,
+        authorization: Authorization | None = None,
+        patience: Patience | None = None,
+        search_by_post: bool = True,
+        page_size: int = 200,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._base = base_url.rstrip("/") + "/"
         self._search_by_post = search_by_post
-        headers = {"Accept": _JSON}
-        if token:
-            headers["Authorization"] = f"Bearer {token}"
-        self._http = httpx.Client(
-            headers=headers, timeout=timeout_s, transport=transport, follow_redirects=False
+        self._page_size = page_size
+        self._patience = patience or Patience()
+        self._authorization = authorization or Anonymous()
+        self._transport = Transport(
+            http or httpx.Client(), deadline_s=self._patience.deadline_s, breaker=Breaker()
         )
+        self._sleep = sleep
+        self._capabilities: Capabilities | None = None
 
     def close(self) -> None:
         """Gives the connections back."""
-        self._http.close()
+        self._transport.close()
+
+    @property
+    def base_url(self) -> str:
+        """The service base, with its closing slash."""
+        return self._base
+
+    def capabilities(self) -> Capabilities:
+        """What the server's CapabilityStatement offers, read once."""
+        if self._capabilities is None:
+            self._capabilities = Capabilities(self.metadata())
+        return self._capabilities
 
     def metadata(self) -> Resource:
         """The server's CapabilityStatement."""
-        return self._send("GET", "metadata")
+        return self._resource("GET", "metadata", again=True)
 
     def search(self, resource_type: str, criteria: Mapping[str, str]) -> Iterator[Resource]:
-        """Every matching resource of the type, over all pages. Broken entries are passed over."""
-        if self._search_by_post:
-            page = self._send("POST", f"{resource_type}/_search", data=dict(criteria))
-        else:
-            page = self._send("GET", resource_type, params=dict(criteria))
+        """Every matching resource of the type, over all pages. Broken entries are passed over.
+
+        Criteria travel in the body where the server allows it, so that no identifier of a patient
+        comes to stand in an access log.
+        """
+        for resource in self.search_all(resource_type, criteria):
+            if resource["resourceType"] == resource_type:
+                yield resource
+
+    def search_all(self, resource_type: str, criteria: Mapping[str, str]) -> Iterator[Resource]:
+        """As `search`, with what came along by `_include`."""
+        page = self._first_page(resource_type, {**criteria, "_count": str(self._page_size)})
+        seen: set[str] = set()
         for _ in range(_MAX_PAGES):
-            for entry in page.get("entry") or []:
-                resource = entry.get("resource") if isinstance(entry, dict) else None
-                if isinstance(resource, dict) and resource.get("resourceType") == resource_type:
-                    yield resource
+            yield from _resources(page)
             following = _next_link(page)
             if following is None:
                 return
-            page = self._send("GET", self._same_origin(following))
+            target = self._same_origin(following)
+            if target in seen:
+                raise MalformedResource(
+                    f"{resource_type} search: expected a new next page, got the same again"
+                )
+            seen.add(target)
+            page = self._resource("GET", target, again=True)
         raise MalformedResource(
             f"{resource_type} search: expected at most {_MAX_PAGES} pages, got more"
         )
 
     def read(self, reference: str) -> Resource:
         """The resource behind a relative reference such as `Media/12`."""
-        return self._send("GET", reference)
+        return self._resource("GET", self._same_origin(reference), again=True)
 
-    def download(self, url: str, *, max_bytes: int) -> bytes:
-        """The bytes of an attachment of the same origin.
+    def is_ours(self, url: str) -> bool:
+        """Whether a URL, relative or absolute, lies on this server's origin."""
+        return origin(urljoin(self._base, url)) == origin(self._base)
+
+    def download(self, url: str, into: IO[bytes], *, max_bytes: int) -> None:
+        """Writes an attachment of the same origin into a file.
 
         Raises:
             MalformedResource: another origin, or more than `max_bytes`.
         """
-        target = self._same_origin(url)
-        try:
-            with self._http.stream("GET", target, headers={"Accept": "*/*"}) as response:
-                self._check(response, "GET", target)
-                data = bytearray()
-                for chunk in response.iter_bytes():
-                    data += chunk
-                    if len(data) > max_bytes:
-                        raise MalformedResource(
-                            f"attachment: expected at most {max_bytes} bytes, got more"
-                        )
-                return bytes(data)
-        except httpx.HTTPError as error:
-            raise _unavailable(error) from error
+        request = Request("GET", self._same_origin(url), headers={"Accept": "*/*"})
+        self._patiently(request, again=True, into=Sink(into, max_bytes))
 
     def create_once(self, resource: Resource, criteria: Mapping[str, str]) -> str:
-        """Creates the resource unless one matches; answers its reference (R4 3.1.0.8.1)."""
+        """Creates the resource unless one matches; answers its reference (R4 3.1.0.8.1).
+
+        Two matches (412) and a race that was lost (409) are settled by looking again.
+        """
         kind = str(resource["resourceType"])
         found = next(self.search(kind, criteria), None)
         if found is None:
             query = str(httpx.QueryParams(dict(criteria)))
-            found = self._send("POST", kind, json=resource, headers={"If-None-Exist": query})
+            try:
+                found = self._resource(
+                    "POST", kind, json=resource, headers={"If-None-Exist": query}
+                )
+            except Refused as error:
+                found = next(self.search(kind, criteria), None)
+                if error.status not in {409, 412} or found is None:
+                    raise
         return f"{kind}/{found['id']}"
 
+    def update(self, resource: Resource) -> Resource:
+        """Replaces a resource of ours, if it is still the version that was read (R4 3.1.0.5)."""
+        reference = f"{resource['resourceType']}/{resource['id']}"
+        version = (resource.get("meta") or {}).get("versionId")
+        headers = {"If-Match": f'W/"{version}"'} if version else {}
+        return self._resource("PUT", reference, json=resource, headers=headers)
+
     def transact(self, bundle: Resource) -> Resource:
-        """Posts a transaction; raises Rejected if any entry of the answer is an error."""
-        answer = self._send("POST", "", json=bundle)
+        """Posts a transaction; raises Refused if any entry of the answer is an error."""
+        answer = self._resource("POST", "", json=bundle)
         for entry in answer.get("entry") or []:
-            status = str(entry.get("response", {}).get("status", "200"))
+            response = entry.get("response") or {}
+            status = str(response.get("status", "200"))
             if not status.startswith("2"):
-                outcome = entry.get("response", {}).get("outcome") or {}
-                raise Rejected(
-                    f"FHIR transaction: expected 2xx for every entry, got {status}: {_why(outcome)}"
+                raise Refused(
+                    int(status[:3]) if status[:3].isdigit() else 500,
+                    "FHIR transaction: expected 2xx for every entry",
+                    response.get("outcome"),
                 )
         return answer
 
-    def _send(
+    def _first_page(self, resource_type: str, criteria: Mapping[str, str]) -> Resource:
+        if self._search_by_post:
+            try:
+                return self._resource("POST", f"{resource_type}/_search", data=criteria, again=True)
+            except Refused as error:
+                if error.status not in _NO_SEARCH_BY_POST:
+                    raise
+                page = self._resource("GET", resource_type, params=criteria, again=True)
+                self._search_by_post = False  # only once the other way has worked
+                return page
+        return self._resource("GET", resource_type, params=criteria, again=True)
+
+    def _resource(
         self,
         method: str,
         path: str,
         *,
+        again: bool = False,
         headers: Mapping[str, str] | None = None,
         params: Mapping[str, str] | None = None,
         data: Mapping[str, str] | None = None,
         json: Resource | None = None,
     ) -> Resource:
-        sent = dict(headers or {})
+        sent = {"Accept": _JSON, **(headers or {})}
         if json is not None:
             sent["Content-Type"] = _JSON
         url = urljoin(self._base, path) if path else self._base.rstrip("/")
-        try:
-            response = self._http.request(
-                method, url, headers=sent, params=params, data=data, json=json
-            )
-        except httpx.HTTPError as error:
-            raise _unavailable(error) from error
-        self._check(response, method, path)
-        try:
-            body = response.json()
-        except ValueError as error:
-            raise FhirUnavailable(f"FHIR {method}: expected JSON, got something else") from error
-        if not isinstance(body, dict):
-            raise MalformedResource(
-                f"FHIR {method}: expected a resource, got {type(body).__name__}"
-            )
-        return body
+        request = Request(method, url, headers=sent, params=params, data=data, json=json)
+        return self._patiently(request, again=again).resource()
 
-    def _check(self, response: httpx.Response, method: str, path: str) -> None:
-        if response.is_success:
-            return
-        # Never the query: it may name a patient.
-        what = path.split("?", maxsplit=1)[0].rsplit("://", 1)[-1]
-        if response.status_code in _RETRYABLE or response.status_code == 401:
-            raise FhirUnavailable(f"FHIR {method} {what}: expected 2xx, got {response.status_code}")
-        response.read()
+    def _patiently(self, request: Request, *, again: bool, into: Sink | None = None) -> Answer:
+        """Sends with credentials; an idempotent request again while the server is unavailable."""
+        tries = self._patience.tries if again else 1
+        for number in range(1, tries + 1):
+            try:
+                return self._authorized(request, into)
+            except FhirUnavailable as error:
+                wait = self._wait(number, error.retry_after_s)
+                if number == tries or not error.at_once or wait is None:
+                    raise
+                self._sleep(wait)
+        raise AssertionError("unreachable")
+
+    def _authorized(self, request: Request, into: Sink | None) -> Answer:
+        """One try; a 401 makes the credentials new, once."""
         try:
-            outcome = response.json()
-        except ValueError:
-            outcome = {}
-        raise Rejected(
-            f"FHIR {method} {what}: expected 2xx, got {response.status_code}: {_why(outcome)}"
-        )
+            return self._transport.send(request, self._authorization.headers(), into)
+        except Refused as error:
+            if error.status != 401:
+                raise
+            if not self._authorization.renew():
+                raise _not_let_in(request) from error
+        try:
+            return self._transport.send(request, self._authorization.headers(), into)
+        except Refused as error:
+            if error.status != 401:
+                raise
+            raise _not_let_in(request) from error
+
+    def _wait(self, number: int, asked_s: float | None) -> float | None:
+        """How long to wait here; None if the server asks for more than is spent on waiting."""
+        if asked_s is not None:
+            return asked_s if asked_s <= self._patience.longest_wait_s else None
+        wait = self._patience.first_wait_s * 2.0 ** (number - 1)
+        return wait * random.uniform(0.75, 1.25)  # noqa: S311 - jitter, not secrets
 
     def _same_origin(self, url: str) -> str:
-        target = urljoin(self._base, url)
-        ours, theirs = urlsplit(self._base), urlsplit(target)
-        if (ours.scheme, ours.netloc) != (theirs.scheme, theirs.netloc):
+        if not self.is_ours(url):
             raise MalformedResource("FHIR link: expected our server's origin, got another")
-        return target
+        return urljoin(self._base, url)
+
+
+def _not_let_in(request: Request) -> FhirUnavailable:
+    """Credentials can be put right: the study waits for that and does not fail."""
+    return FhirUnavailable(f"{request.name}: expected our credentials to be taken, got 401")
+
+
+def _resources(page: Resource) -> Iterator[Resource]:
+    for entry in page.get("entry") or []:
+        resource = entry.get("resource") if isinstance(entry, dict) else None
+        if isinstance(resource, dict) and isinstance(resource.get("resourceType"), str):
+            yield resource
 
 
 def _next_link(page: Resource) -> str | None:
     for link in page.get("link") or []:
-        if link.get("relation") == "next" and link.get("url"):
+        if isinstance(link, dict) and link.get("relation") == "next" and link.get("url"):
             return str(link["url"])
     return None
 
 
-def _why(outcome: object) -> str:
-    """Codes and expressions of an OperationOutcome; its free text may hold patient data."""
-    issues = outcome.get("issue") if isinstance(outcome, dict) else None
-    said = [
-        " ".join([str(i.get("code", "")), *map(str, i.get("expression") or [])])
-        for i in issues or []
-    ]
-    return "; ".join(said) or "no reason given"
-
-
-def _unavailable(error: httpx.HTTPError) -> FhirUnavailable:
-    return FhirUnavailable(f"FHIR server: expected an answer, got {type(error).__name__}")
+def reference_id(url: str, base_url: str) -> str | None:
+    """`Type/id` of a reference to this server, relative or absolute; None for any other."""
+    relative = url.removeprefix(base_url)
+    return None if urlsplit(relative).scheme or relative.startswith("/") else relative

@@ -1,16 +1,23 @@
 """Laboratory Observations, read one by one: what is not understood is named, not dropped."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from bonetumor.domain.errors import InvalidInput
 from bonetumor.domain.labs import Analyte, LabPanel, LabResult
-from bonetumor.fhir.analytes import BY_LOINC, READINGS, UNIT_ALIASES
-from bonetumor.fhir.client import FhirClient, Resource
+from bonetumor.domain.study import PatientIdentity
+from bonetumor.fhir.analytes import READINGS, Catalogue, build_catalogue
+from bonetumor.fhir.client import Resource
+from bonetumor.fhir.moments import read_moment
+from bonetumor.fhir.quantity import read_value
+from bonetumor.fhir.ranges import person_at, read_range
+from bonetumor.fhir.specimens import spoils
 
-LOINC = "http://loinc.org"
-_VALID_STATUSES = {"corrected": 0, "amended": 1, "final": 2, "preliminary": 3}
+_RANK = {"corrected": 3, "amended": 2, "final": 1, "preliminary": 0}
+_VOID = {"entered-in-error", "cancelled", "registered"}
+_FLAGS = {"H": "H", "HH": "H", "HU": "H", "L": "L", "LL": "L", "LU": "L", "N": "N"}
+_BROKEN = (AttributeError, TypeError, KeyError, IndexError, ValueError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,116 +28,129 @@ class LabWindow:
     after: timedelta
 
     def covers(self, taken_at: datetime | None, around: datetime | None) -> bool:
-        """Whether a result belongs to the images. An unknown moment cannot be ruled out."""
+        """Whether a result belongs to the images; unknown images rule nothing out."""
         if taken_at is None or around is None:
             return True
         return around - self.before <= taken_at <= around + self.after
 
 
-def read_labs(
-    client: FhirClient, patient: str, around: datetime | None, window: LabWindow
-) -> LabPanel | None:
-    """The newest understood result of each analyte in the window; None if there are none at all."""
-    found = client.search(
-        "Observation", {"patient": patient.split("/")[1], "category": "laboratory"}
-    )
-    mine = [o for o in found if o.get("subject", {}).get("reference", "").endswith(patient)]
-    panel = read_panel(mine, around, window)
-    return panel if panel.results or panel.not_understood else None
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabContext:
+    """Whose blood it is, when the images were taken, and how this site writes."""
+
+    window: LabWindow
+    around: datetime | None = None
+    identity: PatientIdentity | None = None
+    catalogue: Catalogue = field(default_factory=build_catalogue)
 
 
 def read_panel(
-    observations: Iterable[Resource], around: datetime | None, window: LabWindow
+    observations: Iterable[Resource],
+    context: LabContext,
+    specimens: Mapping[str, Resource] | None = None,
 ) -> LabPanel:
-    """A panel from Observations of one patient."""
-    newest: dict[Analyte, tuple[tuple[datetime, int], LabResult]] = {}
-    problems = []
+    """A panel from Observations of one patient, and the Specimens that they name."""
+    reader = _PanelReader(context, specimens or {})
     for observation in observations:
-        if observation.get("status") not in _VALID_STATUSES:
-            continue
-        source = f"Observation/{observation.get('id', '?')}"
-        for analyte, item in _analytes(observation):
-            try:
-                result = _read(analyte, item, observation, source)
-            except InvalidInput as error:
-                problems.append(f"{source} ({analyte}): {error}")
-                continue
-            if not window.covers(result.taken_at, around):
-                continue
-            rank = (
-                result.taken_at or datetime.min.replace(tzinfo=UTC),
-                -_VALID_STATUSES[observation["status"]],
-            )
-            if analyte not in newest or rank > newest[analyte][0]:
-                newest[analyte] = (rank, result)
-    results = tuple(newest[a][1] for a in Analyte if a in newest)
-    return LabPanel(results=results, not_understood=tuple(problems))
+        reader.add(observation)
+    return reader.panel()
 
 
-def _analytes(observation: Resource) -> Iterator[tuple[Analyte, Resource]]:
-    """Each known analyte in the Observation itself or in its components."""
+def analytes_in(
+    observation: Resource, catalogue: Catalogue
+) -> Iterator[tuple[Analyte | None, Resource]]:
+    """Each item of ours in the Observation or its components.
+
+    None stands for an item whose codings name two of our analytes.
+    """
     for item in (observation, *(observation.get("component") or [])):
-        for coding in item.get("code", {}).get("coding") or []:
-            if coding.get("system") == LOINC and coding.get("code") in BY_LOINC:
-                yield BY_LOINC[coding["code"]], item
-                break
+        codings = (item.get("code") or {}).get("coding") or []
+        found = {catalogue.analyte(c.get("system"), c.get("code")) for c in codings} - {None}
+        if found:
+            yield (found.pop() if len(found) == 1 else None), item
 
 
-def _read(analyte: Analyte, item: Resource, observation: Resource, source: str) -> LabResult:
-    if observation.get("modifierExtension") or item.get("modifierExtension"):
-        raise InvalidInput("expected no modifier, got one that may change the meaning")
-    quantity = item.get("valueQuantity")
-    if not isinstance(quantity, dict) or not isinstance(quantity.get("value"), (int, float)):
-        raise InvalidInput("expected a numeric valueQuantity, got none")
-    if quantity.get("comparator"):
-        raise InvalidInput(f"expected an exact value, got comparator {quantity['comparator']}")
-    reading = READINGS[analyte]
-    factor = _factor(analyte, quantity)
-    low, high = _range(item, analyte)
-    return LabResult(
-        analyte=analyte,
-        value=float(quantity["value"]) * factor,
-        unit=reading.unit,
-        low=low,
-        high=high,
-        taken_at=_moment(observation),
-        source=source,
-    )
+class _PanelReader:
+    def __init__(self, context: LabContext, specimens: Mapping[str, Resource]) -> None:
+        self._context = context
+        self._specimens = specimens
+        self._newest: dict[Analyte, tuple[tuple[datetime, int, str], LabResult]] = {}
+        self._problems: list[str] = []
+        self._considered: list[str] = []
+        self._outside = 0
 
+    def add(self, observation: Resource) -> None:
+        """Reads one Observation; whatever is wrong with it is noted and harms no other."""
+        source = f"Observation/{observation.get('id', '?')}"
+        try:
+            if observation.get("status") in _VOID:
+                return
+            for analyte, item in list(analytes_in(observation, self._context.catalogue)):
+                self._add_item(analyte, item, observation, source)
+        except _BROKEN as error:
+            self._problems.append(
+                f"{source}: expected a FHIR R4 Observation, got {type(error).__name__}"
+            )
 
-def _factor(analyte: Analyte, quantity: Resource) -> float:
-    unit = str(quantity.get("code") or quantity.get("unit") or "")
-    unit = UNIT_ALIASES.get(unit, unit)
-    factor = READINGS[analyte].factors.get(unit)
-    if factor is None:
-        raise InvalidInput(
-            f"expected one of {', '.join(READINGS[analyte].factors)}, got {unit or 'no unit'}"
+    def panel(self) -> LabPanel:
+        """The newest of each analyte; of one moment, the correction."""
+        return LabPanel(
+            results=tuple(self._newest[a][1] for a in Analyte if a in self._newest),
+            not_understood=tuple(self._problems),
+            considered=tuple(dict.fromkeys(self._considered)),
+            outside_window=self._outside,
         )
-    return factor
+
+    def _add_item(
+        self, analyte: Analyte | None, item: Resource, observation: Resource, source: str
+    ) -> None:
+        try:
+            if analyte is None:
+                raise InvalidInput("expected codes of one analyte, got codes of several")
+            result = self._read(analyte, item, observation, source)
+        except InvalidInput as error:
+            self._problems.append(f"{source} ({analyte or 'code'}): {error}")
+            return
+        if not self._context.window.covers(result.taken_at, self._context.around):
+            self._outside += 1
+            return
+        self._considered.append(source)
+        moment = result.taken_at or datetime.min.replace(tzinfo=UTC)
+        rank = (moment, _RANK[observation["status"]], source)
+        if analyte not in self._newest or rank > self._newest[analyte][0]:
+            self._newest[analyte] = (rank, result)
+
+    def _read(
+        self, analyte: Analyte, item: Resource, observation: Resource, source: str
+    ) -> LabResult:
+        if observation.get("status") not in _RANK:
+            raise InvalidInput(
+                f"expected status {', '.join(_RANK)}, got {observation.get('status') or 'none'}"
+            )
+        reason = spoils(analyte, observation, item, self._specimens)
+        if reason:
+            raise InvalidInput(reason)
+        reading, units = READINGS[analyte], self._context.catalogue.units
+        measured = read_value(item, reading, units)
+        taken_at = read_moment(observation)
+        if taken_at is None and self._context.around is not None:
+            raise InvalidInput("expected the time it was taken, got none")
+        low, high = read_range(item, reading, units, person_at(self._context.identity, taken_at))
+        return LabResult(
+            analyte=analyte,
+            value=measured.value,
+            unit=reading.unit,
+            low=low,
+            high=high,
+            taken_at=taken_at,
+            source=source,
+            comparator=measured.comparator,
+            flag=_flag(item),
+        )
 
 
-def _range(item: Resource, analyte: Analyte) -> tuple[float | None, float | None]:
-    """The first range that is for everyone, in the canonical unit."""
-    for candidate in item.get("referenceRange") or []:
-        if candidate.get("appliesTo") or candidate.get("age"):
-            continue
-        limits = []
-        for side in ("low", "high"):
-            limit = candidate.get(side)
-            known = isinstance(limit, dict) and isinstance(limit.get("value"), (int, float))
-            limits.append(float(limit["value"]) * _factor(analyte, limit) if known else None)
-        return limits[0], limits[1]
-    return None, None
-
-
-def _moment(observation: Resource) -> datetime | None:
-    text = observation.get("effectiveDateTime") or observation.get("effectivePeriod", {}).get(
-        "start"
-    )
-    if not text:
-        return None
-    try:
-        moment = datetime.fromisoformat(str(text).replace("Z", "+00:00"))
-    except ValueError as error:
-        raise InvalidInput("expected an effective date, got what is none") from error
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+def _flag(item: Resource) -> str | None:
+    """The laboratory's own H, L or N; none where it says several."""
+    codings = [c for i in item.get("interpretation") or [] for c in i.get("coding") or []]
+    found = {_FLAGS[c["code"]] for c in codings if c.get("code") in _FLAGS}
+    return found.pop() if len(found) == 1 else None

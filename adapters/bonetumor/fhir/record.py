@@ -1,40 +1,68 @@
 """The EHR as a source of evidence: the HealthRecord port over FHIR."""
 
-from datetime import datetime
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
 
 import structlog
 
 from bonetumor.domain.errors import Rejected
 from bonetumor.domain.labs import LabPanel
 from bonetumor.domain.pathology import Pathology
-from bonetumor.domain.study import PatientIdentity
-from bonetumor.fhir.client import FhirClient
-from bonetumor.fhir.labs import LabWindow, read_labs
-from bonetumor.fhir.pathology import read_pathology
+from bonetumor.domain.study import PatientIdentity, StudyHeader
+from bonetumor.fhir.analytes import Catalogue
+from bonetumor.fhir.client import FhirClient, Resource, reference_id
+from bonetumor.fhir.labs import LabContext, LabWindow, analytes_in, read_panel
+from bonetumor.fhir.pathology import PathologyReader
 from bonetumor.fhir.patient import PatientMatcher
+from bonetumor.fhir.specimens import specimen_of
 
 _log = structlog.get_logger(__name__)
+_MEMBERS = 200
 
 
 class FhirHealthRecord:
     """Patient, blood, pathology and order of one FHIR server."""
 
-    def __init__(self, client: FhirClient, matcher: PatientMatcher, window: LabWindow) -> None:
+    def __init__(
+        self,
+        client: FhirClient,
+        *,
+        matcher: PatientMatcher,
+        pathology: PathologyReader,
+        window: LabWindow,
+        catalogue: Catalogue,
+    ) -> None:
         self._client = client
         self._matcher = matcher
+        self._pathology = pathology
         self._window = window
+        self._catalogue = catalogue
 
     def find_patient(self, identity: PatientIdentity) -> str:
         """The one FHIR Patient; raises PatientNotMatched otherwise."""
         return self._matcher.find(identity)
 
-    def labs(self, patient: str, around: datetime | None) -> LabPanel | None:
-        """Blood markers near the moment, or None if the EHR holds none."""
-        return read_labs(self._client, patient, around, self._window)
+    def check_patient(self, patient: str) -> str:
+        """The Patient that a person chose; raises PatientNotMatched if the EHR has none such."""
+        return self._matcher.check(patient)
+
+    def labs(self, patient: str, header: StudyHeader) -> LabPanel | None:
+        """Blood markers near the images, or None if the EHR holds none."""
+        observations = list(self._observations(patient, header.acquired_at))
+        observations += self._members(observations, patient)
+        context = LabContext(
+            window=self._window,
+            around=header.acquired_at,
+            identity=header.patient,
+            catalogue=self._catalogue,
+        )
+        panel = read_panel(observations, context, self._specimens(observations))
+        said = panel.results or panel.not_understood or panel.outside_window
+        return panel if said else None
 
     def pathology(self, patient: str) -> Pathology | None:
         """Pathology reports and slides, or None if the EHR holds none."""
-        return read_pathology(self._client, patient)
+        return self._pathology.read(patient)
 
     def order(self, patient: str, accession_number: str | None) -> str | None:
         """The one ServiceRequest behind the accession number, if there is exactly one."""
@@ -53,3 +81,63 @@ class FhirHealthRecord:
             if any(i.get("value") == accession_number for i in r.get("identifier") or [])
         ]
         return f"ServiceRequest/{found[0]['id']}" if len(found) == 1 else None
+
+    def _observations(self, patient: str, around: datetime | None) -> Iterator[Resource]:
+        criteria = {"patient": patient.split("/")[1], "category": "laboratory"}
+        if around is not None and self._client.capabilities().searches_by("Observation", "date"):
+            # A day more on both sides: dates without a time, and zones. The window decides.
+            day = timedelta(days=1)
+            criteria["date"] = f"ge{around - self._window.before - day:%Y-%m-%d}"
+        for observation in self._client.search("Observation", criteria):
+            if self._is_of(observation, patient):
+                yield observation
+
+    def _members(self, observations: Iterable[Resource], patient: str) -> list[Resource]:
+        """Members of panels that the search did not bring (Observation.hasMember)."""
+        known = {f"Observation/{o.get('id')}" for o in observations}
+        named = [
+            str(member.get("reference", ""))
+            for panel in observations
+            for member in _listed(panel.get("hasMember"))
+        ]
+        wanted = [r for r in dict.fromkeys(named) if r.startswith("Observation/")]
+        found = []
+        for reference in [r for r in wanted if r not in known][:_MEMBERS]:
+            member = self._read_if_there(reference)
+            if member is not None and self._is_of(member, patient):
+                found.append(member)
+        return found
+
+    def _specimens(self, observations: Iterable[Resource]) -> dict[str, Resource]:
+        """The Specimens behind results of ours: a haemolysed one invalidates some of them."""
+        wanted = {
+            reference
+            for observation in observations
+            if (reference := self._specimen_of_ours(observation))
+        }
+        read = {reference: self._read_if_there(reference) for reference in sorted(wanted)}
+        return {reference: specimen for reference, specimen in read.items() if specimen}
+
+    def _specimen_of_ours(self, observation: Resource) -> str | None:
+        try:
+            ours = any(True for _ in analytes_in(observation, self._catalogue))
+            return specimen_of(observation) if ours else None
+        except (AttributeError, TypeError):
+            return None  # a broken one: the panel names it
+
+    def _read_if_there(self, reference: str) -> Resource | None:
+        try:
+            return self._client.read(reference)
+        except Rejected as error:
+            _log.warning("not to be had", kind=reference.partition("/")[0], reason=str(error))
+            return None
+
+    def _is_of(self, observation: Resource, patient: str) -> bool:
+        """Whether the Observation is about the patient, whatever the server thought."""
+        subject = observation.get("subject")
+        reference = str(subject.get("reference", "")) if isinstance(subject, dict) else ""
+        return reference_id(reference, self._client.base_url) == patient
+
+
+def _listed(value: object) -> list[Resource]:
+    return [v for v in value if isinstance(v, dict)] if isinstance(value, list) else []

@@ -163,8 +163,11 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _meets(resource: Resource, name: str, value: str) -> bool:
-    if name == "_id":
-        return bool(resource["id"] == value)
+    if name.startswith("_"):
+        return name != "_id" or bool(resource["id"] == value)  # the others say how to answer
+    if name == "date":
+        said = str(resource.get("effectiveDateTime") or resource.get("date") or "")
+        return said[:10] >= value.removeprefix("ge") if value.startswith("ge") else said == value
     if name in {"patient", "subject"}:
         reference = str((resource.get("subject") or {}).get("reference", ""))
         return reference.rsplit("/", maxsplit=1)[-1] == value.rsplit("/", maxsplit=1)[-1]

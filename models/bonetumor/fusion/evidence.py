@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from transformers import BertTokenizer
 
 from bonetumor.domain.image import BoundingBox, ClinicalImage
-from bonetumor.domain.labs import Analyte, LabPanel
+from bonetumor.domain.labs import WEIGHED, LabPanel
 from bonetumor.domain.pathology import SlideTiles
 from bonetumor.fusion.text import describe
 
@@ -27,7 +27,8 @@ class CaseTensors:
     """One case. None means missing.
 
     `crop`: float32 (1, side, side), 0..1; `tiles`: float32 (tiles, 3, side, side), 0..1;
-    `tokens`: int64 (length,); `ratios`: float32 (2 × analytes,), value ÷ upper limit and flags.
+    `tokens`: int64 (length,); `ratios`: float32 (2 × weighed analytes,), value ÷ upper
+    limit and flags.
     """
 
     crop: torch.Tensor | None
@@ -53,7 +54,7 @@ class Preparation:
         labs: LabPanel | None,
     ) -> CaseTensors:
         """Tensors of one case."""
-        known = labs is not None and bool(labs.results)
+        known = labs is not None and bool(labs.weighed)
         return CaseTensors(
             crop=None if image is None or box is None else crop(image.pixels, box, self.crop_px),
             tiles=None if not slides else self._tiles(slides),
@@ -99,8 +100,8 @@ def crop(pixels: NDArray[np.uint8], box: BoundingBox, side_px: int) -> torch.Ten
 
 
 def ratios(labs: LabPanel) -> torch.Tensor:
-    """Value ÷ upper limit for each analyte, then 1 where the analyte or its limit is unknown."""
+    """Value ÷ upper limit of each weighed analyte, then 1 where it or its limit is unknown."""
     found = {r.analyte: r.ratio_to_upper_limit for r in labs.results}
-    values = [found.get(analyte) for analyte in Analyte]
+    values = [found.get(analyte) for analyte in WEIGHED]
     capped = [0.0 if v is None else min(v, _RATIO_CAP) for v in values]
     return torch.tensor([*capped, *(float(v is None) for v in values)], dtype=torch.float32)

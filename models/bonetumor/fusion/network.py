@@ -15,7 +15,7 @@ from transformers import BertConfig, BertModel, ResNetConfig, ResNetModel
 
 from bonetumor.domain.assessment import Modality, TumourClass
 from bonetumor.domain.errors import InvalidInput
-from bonetumor.domain.labs import Analyte
+from bonetumor.domain.labs import WEIGHED
 from bonetumor.fusion.evidence import CaseTensors
 
 DESIGNS = ("tokens", "concatenation")  # the latter as in the paper, to compare with
@@ -73,7 +73,7 @@ class FusionNetwork(nn.Module):
         self.image_projection = nn.Linear(features, config.width)
         self.attention = GatedAttention(features, 64)
         self.slide_projection = nn.Linear(features, config.width)
-        numbers = 2 * len(Analyte)
+        numbers = 2 * len(WEIGHED)
         text_width = cast(int, config.bert["hidden_size"])
         self.blood_projection = nn.Sequential(
             nn.Linear(text_width + numbers, config.width),

@@ -65,7 +65,11 @@ class MalformedResource(InvalidInput):
 
 
 class Unavailable(BoneTumorError):
-    """The other side cannot be reached now: retry."""
+    """The other side cannot be reached now: retry, and not before `retry_after_s` if it said so."""
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class ArchiveUnavailable(Unavailable):
@@ -73,7 +77,16 @@ class ArchiveUnavailable(Unavailable):
 
 
 class FhirUnavailable(Unavailable):
-    """The FHIR server does not answer, or answers that it cannot now."""
+    """The FHIR server does not answer, or answers that it cannot now.
+
+    `at_once` says that an idempotent call may be tried again before the study is put off.
+    """
+
+    def __init__(
+        self, message: str, *, retry_after_s: float | None = None, at_once: bool = False
+    ) -> None:
+        super().__init__(message, retry_after_s=retry_after_s)
+        self.at_once = at_once
 
 
 class StorageUnavailable(Unavailable):

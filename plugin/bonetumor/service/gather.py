@@ -19,7 +19,7 @@ def gather(header: StudyHeader, record: HealthRecord | None) -> Evidence:
     patient = record.find_patient(header.patient)
     return Evidence(
         patient=patient,
-        labs=record.labs(patient, header.acquired_at),
+        labs=record.labs(patient, header),
         pathology=record.pathology(patient),
         order=record.order(patient, header.accession_number),
     )

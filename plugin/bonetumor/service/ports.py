@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import Protocol
 
 from bonetumor.domain.assessment import Algorithm, Assessment, Diagnosis
@@ -211,8 +212,12 @@ class HealthRecord(Protocol):
         """The one FHIR Patient; raises PatientNotMatched otherwise."""
         ...
 
-    def labs(self, patient: str, around: datetime | None) -> LabPanel | None:
-        """Blood markers near the moment, or None if the EHR holds none."""
+    def check_patient(self, patient: str) -> str:
+        """The Patient that a person chose; raises PatientNotMatched if there is none such."""
+        ...
+
+    def labs(self, patient: str, header: StudyHeader) -> LabPanel | None:
+        """Blood markers near the images, or None if the EHR holds none."""
         ...
 
     def pathology(self, patient: str) -> Pathology | None:
@@ -221,6 +226,27 @@ class HealthRecord(Protocol):
 
     def order(self, patient: str, accession_number: str | None) -> str | None:
         """The ServiceRequest behind the accession number, if there is one."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SlideAddress:
+    """A whole slide behind DICOMweb. `series_instance_uid` may be empty: then any of the study."""
+
+    base_url: str
+    study_instance_uid: str
+    series_instance_uid: str
+
+
+class WholeSlides(Protocol):
+    """Reads whole slides: finds tissue, and samples tiles of it within a budget."""
+
+    def sample_file(self, file: Path) -> bytes:
+        """Tiles side by side as PNG; raises UnsupportedImage or CorruptPixelData."""
+        ...
+
+    def sample_dicomweb(self, address: SlideAddress) -> bytes:
+        """The same from DICOMweb; raises FhirUnavailable while it does not answer."""
         ...
 
 

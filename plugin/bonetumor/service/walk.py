@@ -62,7 +62,8 @@ class Walk:
         try:
             outcome = self._work[step](claim)
         except Unavailable as error:
-            self._ledger.put_off(claim, _say(error), self._clock() + self._retry_after(claim))
+            wait = max(self._retry_after(claim), timedelta(seconds=error.retry_after_s or 0.0))
+            self._ledger.put_off(claim, _say(error), self._clock() + wait)
         except PatientNotMatched as error:
             self._ledger.stop(claim, StudyState.HELD, _say(error))
         except (InvalidInput, Rejected, ModelFault, Misconfigured) as error:

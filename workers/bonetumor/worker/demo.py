@@ -118,6 +118,8 @@ def _environment(
         environment["BONETUMOR_EHR__BASE_URL"] = base_url
         environment["BONETUMOR_EHR__IDENTIFIER_SYSTEMS"] = json.dumps(systems)
         environment["BONETUMOR_EHR__ORGANIZATION"] = "Demo hospital"
+        # Anonymised files of one's own may have no birth date.
+        environment["BONETUMOR_EHR__BIRTH_DATE_REQUIRED"] = "false"
         environment["BONETUMOR_EHR__LABS_DAYS_BEFORE"] = "3650"
     return environment
 

@@ -20,7 +20,7 @@ from bonetumor.slides.pictures import SlidePictures
 from bonetumor.weights.bundle import Bundle, open_bundle, shipped_bundle
 from bonetumor.worker.settings import Settings
 
-_MAX_TILES = 16
+_MAX_TILES = 64
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,10 @@
 
 import random
 import socket
+import ssl
 from datetime import UTC, datetime, timedelta
+
+import httpx
 
 from bonetumor.dicom.archive import ArchiveAddress, DicomArchive
 from bonetumor.dicom.inbox import Spool
@@ -12,17 +15,29 @@ from bonetumor.dicom.reader import SpooledStudies
 from bonetumor.dicom.upper_layer import Deadlines
 from bonetumor.domain.errors import Misconfigured, StorageUnavailable
 from bonetumor.domain.progress import Claim
-from bonetumor.fhir.client import FhirClient
+from bonetumor.fhir.analytes import build_catalogue
+from bonetumor.fhir.attachments import AttachmentLimits, Attachments
+from bonetumor.fhir.auth import (
+    Anonymous,
+    Authorization,
+    BackendServices,
+    BearerToken,
+    SigningKey,
+    read_signing_key,
+)
+from bonetumor.fhir.client import FhirClient, Patience
 from bonetumor.fhir.labs import LabWindow
+from bonetumor.fhir.pathology import PathologyReader
 from bonetumor.fhir.patient import PatientMatcher
 from bonetumor.fhir.record import FhirHealthRecord
 from bonetumor.fhir.server import FhirReportServer
 from bonetumor.service.complete import QuietPeriod
 from bonetumor.service.intake import Intake
 from bonetumor.service.ports import Archive, CompletenessProof, HealthRecord, Ledger, ReportServer
+from bonetumor.slides.whole import SlideSampler
 from bonetumor.store.engine import open_engine
 from bonetumor.store.ledger import SqlLedger
-from bonetumor.worker.settings import Settings
+from bonetumor.worker.settings import EhrSettings, Settings
 
 
 def now() -> datetime:
@@ -138,21 +153,71 @@ def build_fhir_client(settings: Settings) -> FhirClient | None:
         return None
     return FhirClient(
         ehr.base_url,
-        token=ehr.token.get_secret_value() if ehr.token else None,
-        timeout_s=ehr.timeout_s,
+        http=_http(ehr),
+        authorization=_authorization(ehr),
+        patience=Patience(deadline_s=ehr.timeout_s),
         search_by_post=ehr.search_by_post,
     )
 
 
 def build_record(settings: Settings, client: FhirClient | None) -> HealthRecord | None:
     """The EHR as a source of evidence."""
-    if client is None or settings.ehr is None:
+    ehr = settings.ehr
+    if client is None or ehr is None:
         return None
-    window = LabWindow(
-        before=timedelta(days=settings.ehr.labs_days_before),
-        after=timedelta(days=settings.ehr.labs_days_after),
+    attachments = Attachments(client, AttachmentLimits(origins=ehr.attachment_origins))
+    return FhirHealthRecord(
+        client,
+        matcher=PatientMatcher(
+            client, ehr.identifier_systems, birth_date_required=ehr.birth_date_required
+        ),
+        pathology=PathologyReader(
+            client, attachments, SlideSampler(), dicomweb_url=ehr.dicomweb_url
+        ),
+        window=LabWindow(
+            before=timedelta(days=ehr.labs_days_before), after=timedelta(days=ehr.labs_days_after)
+        ),
+        catalogue=build_catalogue(ehr.local_codes, ehr.local_units),
     )
-    return FhirHealthRecord(client, PatientMatcher(client, settings.ehr.identifier_systems), window)
+
+
+def build_signing_keys(settings: Settings) -> list[SigningKey]:
+    """The keys that prove to the EHR who we are."""
+    smart = settings.ehr.smart if settings.ehr else None
+    return [read_signing_key(file) for file in smart.keys] if smart else []
+
+
+def _authorization(ehr: EhrSettings) -> Authorization:
+    if ehr.token is not None and ehr.smart is not None:
+        raise Misconfigured("ehr: expected token or smart, got both")
+    if ehr.token is not None:
+        return BearerToken(ehr.token.get_secret_value())
+    if ehr.smart is None:
+        return Anonymous()
+    return BackendServices(
+        _http(ehr),
+        fhir_base_url=ehr.base_url,
+        client_id=ehr.smart.client_id,
+        keys=[read_signing_key(file) for file in ehr.smart.keys],
+        scope=ehr.smart.scope,
+        token_url=ehr.smart.token_url,
+    )
+
+
+def _http(ehr: EhrSettings) -> httpx.Client:
+    """Connections to the EHR, with the site's authority and our certificate."""
+    if (ehr.certificate is None) != (ehr.key is None):
+        raise Misconfigured("ehr: expected certificate and key together, got one of them")
+    try:
+        tls = ssl.create_default_context(cafile=str(ehr.authority) if ehr.authority else None)
+        tls.minimum_version = ssl.TLSVersion.TLSv1_2
+        if ehr.certificate is not None and ehr.key is not None:
+            tls.load_cert_chain(ehr.certificate, ehr.key)
+    except OSError as error:
+        raise Misconfigured(
+            f"ehr: expected readable PEM files for TLS, got {type(error).__name__}"
+        ) from error
+    return httpx.Client(verify=tls, timeout=ehr.timeout_s)
 
 
 def build_report_server(settings: Settings, client: FhirClient | None) -> ReportServer | None:
