@@ -9,7 +9,7 @@ from pydicom.uid import MultiFrameGrayscaleByteSecondaryCaptureImageStorage
 
 from bonetumor.dicom.anatomy import finding_site
 from bonetumor.dicom.sr import structured_report
-from bonetumor.service.ports import Predecessor
+from bonetumor.service.ledger import Predecessor
 from kit import studies
 from kit.results import result
 from kit.servers import need
@@ -101,7 +101,9 @@ def test_a_box_on_a_frame_names_the_frame(tmp_path):
 def test_a_superseding_report_names_its_predecessor(tmp_path):
     one = replace(
         with_frame(result(3), None),
-        predecessor=Predecessor(sop_instance_uid="1.2.9.1", series_instance_uid="1.2.9"),
+        predecessor=Predecessor(
+            sop_instance_uid="1.2.9.1", series_instance_uid="1.2.9", run_key="r"
+        ),
     )
     report = validate(structured_report(one, [image_of(one)]), tmp_path)
     series = report.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0]

@@ -6,14 +6,15 @@ import subprocess
 import pytest
 
 from bonetumor.fhir.client import FhirClient
-from bonetumor.fhir.report import Anchors, device, imaging_study, organization, report_bundle
+from bonetumor.fhir.document import document_reference
+from bonetumor.fhir.report import device, imaging_study, organization
 from bonetumor.fhir.server import FhirReportServer
 from bonetumor.simulator.ehr import SimulatedEhr
+from kit.graphs import EARLIER, PICTURE, report_bundle
 from kit.results import result
 from kit.servers import PARTS, need
 
-GRAPHS = 200
-ANCHORS = Anchors(organization="Organization/1", device="Device/1", imaging_study="ImagingStudy/1")
+GRAPHS = 1000
 
 
 def _validate(path) -> subprocess.CompletedProcess:
@@ -29,7 +30,10 @@ def test_every_graph_is_valid_r4(tmp_path):
     made = []
     for seed in range(GRAPHS):
         one = result(seed)
-        made += [report_bundle(one, ANCHORS), imaging_study(one), device(one, "Organization/1")]
+        earlier = EARLIER if seed % 3 == 0 else None
+        document = document_reference(one, "Organization/1", PICTURE.pdf, earlier)
+        made += [report_bundle(one, earlier), imaging_study(one), document]
+        made.append(device(one, "Organization/1"))
     made.append(organization("Test hospital"))
     path = tmp_path / "graphs.json"
     path.write_text(json.dumps(made))
@@ -48,7 +52,7 @@ def test_every_graph_is_valid_r4(tmp_path):
     ],
 )
 def test_the_validator_can_say_no(tmp_path, spoil):
-    bundle = report_bundle(result(3), ANCHORS)
+    bundle = report_bundle(result(3))
     [report] = [
         e["resource"]
         for e in bundle["entry"]
@@ -61,11 +65,11 @@ def test_the_validator_can_say_no(tmp_path, spoil):
 
 
 def test_the_same_result_is_the_same_graph():
-    assert report_bundle(result(5), ANCHORS) == report_bundle(result(5), ANCHORS)
+    assert report_bundle(result(5)) == report_bundle(result(5))
 
 
 def test_a_device_is_never_a_performer():
-    for entry in report_bundle(result(6), ANCHORS)["entry"]:
+    for entry in report_bundle(result(6))["entry"]:
         for performer in entry["resource"].get("performer", []):
             assert performer["reference"].startswith("Organization/")
 
@@ -75,7 +79,7 @@ def test_an_abstaining_model_claims_no_class():
         one = result(seed)
         report = next(
             e["resource"]
-            for e in report_bundle(one, ANCHORS)["entry"]
+            for e in report_bundle(one)["entry"]
             if e["resource"]["resourceType"] == "DiagnosticReport"
         )
         assert ("conclusionCode" in report) == (not one.assessment.diagnosis.abstained)
@@ -86,7 +90,7 @@ def test_sending_a_report_again_makes_nothing_twice():
     ehr = SimulatedEhr()
     client = FhirClient(ehr.start())
     try:
-        server = FhirReportServer(client, "Test hospital")
+        server = FhirReportServer(client, "Test hospital", lambda _: PICTURE)
         one = result(8)
         assert not server.holds(one)
         server.send(one)

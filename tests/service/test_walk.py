@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from bonetumor.domain.case import Evidence
 from bonetumor.domain.errors import (
     ArchiveUnavailable,
     CorruptPixelData,
@@ -36,8 +37,14 @@ class FakeLedger:
             expires_at=NOW,
         )
 
-    def finish(self, claim, state, saved, detail):
+    def finish(self, claim, state, saved, detail, again_at=None):
         self.calls.append(("finish", state, detail))
+
+    def rest(self, claim, again_at):
+        self.calls.append(("rest", again_at))
+
+    def supersede(self, claim, evidence, reason):
+        self.calls.append(("supersede", reason))
 
     def put_off(self, claim, problem, until):
         self.calls.append(("put_off", problem, until))
@@ -112,3 +119,28 @@ def test_a_bug_is_counted_and_not_swallowed():
     with pytest.raises(ZeroDivisionError):
         walk(ledger, lambda _: 1 / 0).take("1.2", Step.GATHER)
     assert ledger.calls == [("drop", "crashed with ZeroDivisionError", NOW + timedelta(seconds=4))]
+
+
+def test_the_other_side_may_ask_for_a_longer_wait():
+    ledger = FakeLedger()
+
+    def busy(claim):
+        raise ArchiveUnavailable("busy", retry_after_s=60)
+
+    walk(ledger, busy).take("1.2", Step.GATHER)
+    assert ledger.calls[0][2] == NOW + timedelta(seconds=60)
+
+
+def test_looking_again_without_news_leaves_no_trace():
+    ledger = FakeLedger()
+    later = NOW + timedelta(minutes=5)
+    assert walk(ledger, lambda _: Outcome(detail="", again_at=later)).take("1", Step.GATHER) is None
+    assert ledger.calls == [("rest", later)]
+
+
+def test_late_evidence_opens_the_next_revision_and_rings_for_its_assessment():
+    ledger = FakeLedger()
+    evidence = Evidence(patient="Patient/1", labs=None, pathology=None)
+    outcome = Outcome(detail="blood markers arrived", superseding=evidence)
+    assert walk(ledger, lambda _: outcome).take("1", Step.GATHER) is Step.ASSESS
+    assert ledger.calls == [("supersede", "blood markers arrived")]

@@ -1,19 +1,20 @@
 """One contract, kept by the ledger on SQLite and on PostgreSQL."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import text, update
+from sqlalchemy import inspect, text, update
 
 from bonetumor.domain.assessment import Algorithm, Assessment, Diagnosis, Modality, TumourClass
 from bonetumor.domain.case import Evidence
 from bonetumor.domain.errors import Misconfigured, StorageUnavailable
 from bonetumor.domain.labs import Analyte, LabPanel, LabResult
 from bonetumor.domain.pathology import Pathology, PathologySlide
-from bonetumor.domain.progress import Refusal, Step, StudyState
+from bonetumor.domain.progress import STATE_AFTER, Refusal, Step, StudyState
 from bonetumor.domain.study import Instance, InstanceKeys
-from bonetumor.service.ports import Arrival
+from bonetumor.service.ledger import Arrival, ReportQuery, ShelvedReport
 from bonetumor.store.engine import open_engine
 from bonetumor.store.ledger import SqlLedger
 from bonetumor.store.schema import schema_version
@@ -296,12 +297,150 @@ def test_the_predecessor_is_the_last_sr_that_was_sent(ledger):
     assert ledger.predecessor(claim).sop_instance_uid == assessment().sr_sop_instance_uid
 
 
+def finished(ledger, again_at=None):
+    """A study that walked to its end."""
+    complete(ledger)
+    for step, saved in (
+        (Step.GATHER, EVIDENCE),
+        (Step.ASSESS, assessment()),
+        (Step.SEND_SR, None),
+        (Step.CONFIRM_SR, None),
+        (Step.SEND_REPORT, None),
+        (Step.CONFIRM_REPORT, None),
+    ):
+        claim = ledger.claim("1.2.3", step, "me")
+        due = again_at if step is Step.CONFIRM_REPORT else None
+        ledger.finish(claim, STATE_AFTER[step], saved, "done", due)
+
+
+def test_a_finished_study_is_looked_at_again_only_when_its_time_comes(ledger, clock):
+    finished(ledger)
+    assert ledger.due() == []
+    assert ledger.claim("1.2.3", Step.LOOK_AGAIN, "me") is None
+
+
+def test_looking_again_leaves_no_event_and_sets_the_next_time(ledger, clock):
+    finished(ledger, START + timedelta(seconds=10))
+    assert ledger.due() == []
+    clock.forward(10)
+    assert ledger.due() == [("1.2.3", Step.LOOK_AGAIN)]
+    before = ledger.story("1.2.3")
+    ledger.rest(ledger.claim("1.2.3", Step.LOOK_AGAIN, "me"), START + timedelta(seconds=30))
+    assert ledger.due() == []
+    clock.forward(20)
+    ledger.rest(ledger.claim("1.2.3", Step.LOOK_AGAIN, "me"), None)
+    assert ledger.due() == []
+    assert ledger.story("1.2.3") == before
+
+
+def test_late_evidence_opens_one_revision_with_itself_gathered(ledger, clock):
+    finished(ledger, START)
+    claim = ledger.claim("1.2.3", Step.LOOK_AGAIN, "me")
+    later = replace(EVIDENCE, labs=None)
+    ledger.supersede(claim, later, "pathology arrived")
+    ledger.supersede(claim, later, "again")
+    assert ledger.due() == [("1.2.3", Step.ASSESS)]
+    claim = ledger.claim("1.2.3", Step.ASSESS, "me")
+    assert claim.revision == 2
+    assert ledger.evidence(claim) == later
+    assert ledger.predecessor(claim).run_key == assessment().run_key
+    assert [e.detail for e in ledger.story("1.2.3")].count("reopened: pathology arrived") == 1
+
+
+def test_a_person_holds_releases_and_rejects_and_each_is_told(ledger):
+    complete(ledger)
+    claim = ledger.claim("1.2.3", Step.GATHER, "worker")
+    assert ledger.hold("1.2.3", "dr", "wrong side?")
+    ledger.finish(claim, StudyState.GATHERED, EVIDENCE, "too late")
+    assert ledger.progress()[0].state is StudyState.HELD
+    assert not ledger.hold("1.2.3", "dr", "again")
+    assert ledger.release("1.2.3", "dr", "checked", "Patient/7")
+    assert not ledger.release("1.2.3", "dr", "again")
+    assert ledger.due() == [("1.2.3", Step.GATHER)]
+    assert ledger.chosen_patient("1.2.3") == "Patient/7"
+    assert not ledger.reject("1.2.3", "dr", "on its way")
+    ledger.hold("1.2.3", "dr", "no")
+    assert ledger.reject("1.2.3", "dr", "test images")
+    assert not ledger.retry("1.2.3")
+    told = [(e.kind, e.detail) for e in ledger.story("1.2.3")]
+    assert ("held", "by dr: wrong side?") in told
+    assert ("released", "by dr for Patient/7: checked") in told
+    assert ("rejected", "by dr: test images") in told
+
+
+def test_the_last_choice_of_a_patient_counts(ledger):
+    complete(ledger)
+    assert ledger.chosen_patient("1.2.3") is None
+    for patient in ("Patient/1", "Patient/2"):
+        ledger.hold("1.2.3", "dr", "who")
+        ledger.release("1.2.3", "dr", "him", patient)
+    assert ledger.chosen_patient("1.2.3") == "Patient/2"
+
+
+def test_a_late_image_leaves_a_held_study_held_and_starts_it_over_once_released(ledger):
+    complete(ledger)
+    ledger.hold("1.2.3", "dr", "wait")
+    ledger.record_instance(instance(2))
+    [row] = ledger.progress()
+    assert (row.state, row.revision, row.instances) == (StudyState.HELD, 2, 2)
+    ledger.release("1.2.3", "dr", "go")
+    assert ledger.progress()[0].state is StudyState.RECEIVING
+    assert ledger.close_study("1.2.3", 2, "quiet")
+
+
+def shelved(key="r1", study="1.2.3", patient="Patient/1", minutes=0):
+    return ShelvedReport(
+        report_id=key,
+        resource_ids=(key, f"{key}-class", "device"),
+        study_instance_uid=study,
+        run=key * 8,
+        patient=patient,
+        patient_id="P",
+        accession_number="A1",
+        acquired_at=START,
+        written_at=START + timedelta(minutes=minutes),
+        body="[]",
+    )
+
+
+def test_the_newest_report_of_a_study_is_found_and_the_earlier_is_kept(ledger):
+    for report in (shelved(), shelved("r2", minutes=1), shelved("r2", minutes=1)):
+        ledger.keep(report)
+    ledger.keep(shelved("other", study="9", patient="Patient/2"))
+    assert [r.report_id for r in ledger.find(ReportQuery(patient="Patient/1"))] == ["r2"]
+    assert len(ledger.find(ReportQuery())) == 2
+    assert ledger.holding("r1").report_id == "r1"
+    assert ledger.holding("device").report_id == "r2"
+    assert ledger.holding("none") is None
+    assert ledger.find(ReportQuery(acquired_until=START)) == []
+    assert len(ledger.find(ReportQuery(acquired_from=START, identifier="A1", limit=1))) == 1
+
+
+def test_a_ledger_of_version_1_is_brought_up_with_work_in_flight(ledger, url):
+    complete(ledger)
+    engine = open_engine(url)
+    with engine.execution_options(writes=True).begin() as connection:
+        for statement in (
+            "DROP TABLE report_resources",
+            "DROP TABLE reports",
+            "DROP INDEX studies_by_next_attempt",
+        ):
+            connection.execute(text(statement))
+        connection.execute(update(schema_version).values(version=1))
+    ledger.prepare()
+    names = {i["name"] for i in inspect(engine).get_indexes("studies")}
+    engine.dispose()
+    assert "studies_by_next_attempt" in names
+    ledger.keep(shelved())
+    assert ledger.due() == [("1.2.3", Step.GATHER)]
+
+
 def test_a_ledger_of_another_version_is_refused(ledger, url):
     engine = open_engine(url)
     with engine.execution_options(writes=True).begin() as connection:
         connection.execute(update(schema_version).values(version=99))
     engine.dispose()
-    with pytest.raises(Misconfigured, match="expected schema 1, got 99"):
+    with pytest.raises(Misconfigured, match="expected schema 2, got 99"):
         ledger.prepare()
 
 

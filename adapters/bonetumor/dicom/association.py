@@ -20,7 +20,8 @@ from bonetumor.domain.errors import (
 )
 from bonetumor.domain.uid import parse_uid
 from bonetumor.service.intake import Intake
-from bonetumor.service.ports import Announced, Arrival, Incoming
+from bonetumor.service.ledger import Arrival
+from bonetumor.service.ports import Announced, Incoming
 
 _MAX_COMMAND_BYTES = 64 * 1024
 # How much of refused objects is read, so that their sender hears the status, and not for ever.

@@ -35,7 +35,8 @@ from bonetumor.domain.assessment import Assessment, Diagnosis, TumourClass
 from bonetumor.domain.code import Code
 from bonetumor.domain.lesion import Lesion
 from bonetumor.domain.uid import UID, derived_uid
-from bonetumor.service.ports import Predecessor, Result
+from bonetumor.service.ledger import Predecessor
+from bonetumor.service.ports import Result
 
 MANUFACTURER = "bonetumor project"
 SERIES_DESCRIPTION = "AI bone tumour"

@@ -1,4 +1,4 @@
-"""A small FHIR R4 server: create, conditional create, read, search, transaction, metadata."""
+"""A small FHIR R4 server: create, conditional create, update, read, search, transaction."""
 
 import json
 import threading
@@ -50,9 +50,22 @@ class RecordStore:
                     return False, found[0]
             number = len(self._resources) + 1
             stored = {**resource, "id": f"{kind.lower()}-{number}"}
+            stored["meta"] = {**(resource.get("meta") or {}), "versionId": "1"}
             self._resources[kind, stored["id"]] = stored
             self.created.append(f"{kind}/{stored['id']}")
             return True, stored
+
+    def update(self, resource: Resource) -> Resource | None:
+        """The next version of a resource; None where there is no resource to update."""
+        with self._lock:
+            key = (str(resource["resourceType"]), str(resource["id"]))
+            held = self._resources.get(key)
+            if held is None:
+                return None
+            version = int((held.get("meta") or {}).get("versionId", "1")) + 1
+            meta = {**(resource.get("meta") or {}), "versionId": str(version)}
+            self._resources[key] = {**resource, "meta": meta}
+            return self._resources[key]
 
     def transact(self, bundle: Resource) -> Resource:
         """All entries or none, with `urn:uuid:` references resolved (R4 3.1.0.11.2)."""
@@ -62,11 +75,16 @@ class RecordStore:
             names = {
                 e["fullUrl"]: f"{e['resource']['resourceType']}/"
                 f"{e['resource']['resourceType'].lower()}-{first + i}"
-                for i, e in enumerate(entries)
+                for i, e in enumerate(e for e in entries if e["request"]["method"] == "POST")
             }
             answers = []
             for entry in entries:
-                _, stored = self.create(_resolved(entry["resource"], names))
+                resource = _resolved(entry["resource"], names)
+                if entry["request"]["method"] == "PUT":
+                    self.update(resource)
+                    answers.append({"response": {"status": "200 OK"}})
+                    continue
+                _, stored = self.create(resource)
                 location = f"{stored['resourceType']}/{stored['id']}"
                 answers.append({"response": {"status": "201 Created", "location": location}})
             return {"resourceType": "Bundle", "type": "transaction-response", "entry": answers}
@@ -140,6 +158,12 @@ class _Handler(BaseHTTPRequestHandler):
         new, stored = self.records.create(resource, self.headers.get("If-None-Exist"))
         self._answer(HTTPStatus.CREATED if new else HTTPStatus.OK, stored)
 
+    def do_PUT(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        updated = self.records.update(json.loads(body))
+        status = HTTPStatus.OK if updated else HTTPStatus.NOT_FOUND
+        self._answer(status, updated or _outcome("not-found"))
+
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as inherited
         """Says nothing: request lines may hold identifiers."""
 
@@ -165,22 +189,45 @@ class _Handler(BaseHTTPRequestHandler):
 def _meets(resource: Resource, name: str, value: str) -> bool:
     if name.startswith("_"):
         return name != "_id" or bool(resource["id"] == value)  # the others say how to answer
-    if name == "date":
-        said = str(resource.get("effectiveDateTime") or resource.get("date") or "")
-        return said[:10] >= value.removeprefix("ge") if value.startswith("ge") else said == value
-    if name in {"patient", "subject"}:
-        reference = str((resource.get("subject") or {}).get("reference", ""))
-        return reference.rsplit("/", maxsplit=1)[-1] == value.rsplit("/", maxsplit=1)[-1]
-    if name == "identifier":
-        return any(
-            _token(i.get("system"), i.get("value"), value) for i in resource.get("identifier") or []
-        )
-    if name in {"category", "code"}:
-        found = resource.get(name) or []
-        concepts = found if isinstance(found, list) else [found]
-        codings = [c for concept in concepts for c in concept.get("coding") or []]
-        return any(_token(c.get("system"), c.get("code"), value) for c in codings)
-    return False
+    test = _CRITERIA.get(name)
+    return test is not None and test(resource, name, value)
+
+
+def _by_patient(resource: Resource, _name: str, value: str) -> bool:
+    reference = str((resource.get("subject") or {}).get("reference", ""))
+    return reference.rpartition("/")[2] == value.rpartition("/")[2]
+
+
+def _by_date(resource: Resource, _name: str, value: str) -> bool:
+    said = str(resource.get("effectiveDateTime") or resource.get("date") or "")
+    return said[:10] >= value.removeprefix("ge") if value.startswith("ge") else said == value
+
+
+def _by_identifier(resource: Resource, _name: str, value: str) -> bool:
+    held = resource.get("identifier") or []
+    return any(_token(i.get("system"), i.get("value"), v) for i in held for v in value.split(","))
+
+
+def _by_target(resource: Resource, _name: str, value: str) -> bool:
+    return any(t.get("reference") == value for t in resource.get("target") or [])
+
+
+def _by_code(resource: Resource, name: str, value: str) -> bool:
+    found = resource.get(name) or []
+    concepts = found if isinstance(found, list) else [found]
+    codings = [c for concept in concepts for c in concept.get("coding") or []]
+    return any(_token(c.get("system"), c.get("code"), value) for c in codings)
+
+
+_CRITERIA = {
+    "patient": _by_patient,
+    "subject": _by_patient,
+    "date": _by_date,
+    "identifier": _by_identifier,
+    "target": _by_target,
+    "category": _by_code,
+    "code": _by_code,
+}
 
 
 def _token(system: str | None, code: str | None, wanted: str) -> bool:

@@ -10,6 +10,8 @@ from bonetumor.domain.assessment import Assessment
 from bonetumor.domain.case import Evidence
 from bonetumor.domain.errors import InvalidInput
 
+CHOSEN_PATIENT = "patient"
+
 _EVIDENCE = TypeAdapter(Evidence)
 _ASSESSMENT = TypeAdapter(Assessment)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import func, select, update
+from sqlalchemy import and_, func, or_, select
 
 from bonetumor.domain.progress import (
     NEXT_STEP,
@@ -13,7 +13,7 @@ from bonetumor.domain.progress import (
     StudyState,
 )
 from bonetumor.domain.uid import UID
-from bonetumor.store.database import LedgerTables, study_row
+from bonetumor.store.database import LedgerTables
 from bonetumor.store.rows import is_due, progress_of, utc
 from bonetumor.store.schema import events, instances, refusals, studies
 
@@ -24,13 +24,22 @@ class Looking(LedgerTables):
     def due(self) -> Sequence[tuple[UID, Step]]:
         """Every step that waits to be done and that nobody holds, the longest wait first."""
         now = self._clock()
-        query = select(studies).where(studies.c.state.in_(NEXT_STEP)).order_by(studies.c.updated_at)
+        to_look_at_again = and_(
+            studies.c.state == StudyState.DONE, studies.c.next_attempt_at <= now
+        )
+        query = (
+            select(studies)
+            .where(or_(studies.c.state.in_(NEXT_STEP), to_look_at_again))
+            .order_by(studies.c.updated_at)
+        )
         with self._transaction(write=False) as connection:
-            return [
-                (UID(row["study_instance_uid"]), NEXT_STEP[StudyState(row["state"])])
-                for row in connection.execute(query).mappings()
-                if is_due(row, now)
-            ]
+            rows = list(connection.execute(query).mappings())
+        steps = [NEXT_STEP.get(StudyState(row["state"]), Step.LOOK_AGAIN) for row in rows]
+        return [
+            (UID(row["study_instance_uid"]), step)
+            for row, step in zip(rows, steps, strict=True)
+            if is_due(row, now, step)
+        ]
 
     def progress(self) -> Sequence[StudyProgress]:
         """All studies, the newest first."""
@@ -74,31 +83,3 @@ class Looking(LedgerTables):
                 )
                 for row in connection.execute(query).mappings()
             ]
-
-    def retry(self, study_instance_uid: UID) -> bool:
-        """Lets a held or failed study run again from where it stopped."""
-        with self._transaction() as connection:
-            row = study_row(connection, study_instance_uid, lock=True)
-            if row is None or row["resume_state"] is None:
-                return False
-            connection.execute(
-                update(studies)
-                .where(studies.c.study_instance_uid == study_instance_uid)
-                .values(
-                    state=row["resume_state"],
-                    resume_state=None,
-                    problem=None,
-                    attempts=0,
-                    put_offs=0,
-                    next_attempt_at=None,
-                    updated_at=self._clock(),
-                )
-            )
-            self._event(
-                connection,
-                study_instance_uid,
-                int(row["revision"]),
-                "retried",
-                f"by a person, from {row['resume_state']}",
-            )
-            return True

@@ -3,18 +3,19 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, RowMapping, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from bonetumor.domain.progress import Refusal, StudyState
 from bonetumor.domain.study import Instance, InstanceKeys
 from bonetumor.domain.uid import UID
-from bonetumor.service.ports import Arrival
+from bonetumor.service.ledger import Arrival
 from bonetumor.store.database import LedgerTables, study_row
 from bonetumor.store.rows import instance_row
 from bonetumor.store.schema import instances, refusals, studies
 
 _REFUSALS_KEPT = 1000
+_DECIDED_BY_PEOPLE = {StudyState.HELD, StudyState.REJECTED}
 
 
 class Receiving(LedgerTables):
@@ -114,6 +115,9 @@ class Receiving(LedgerTables):
                 f"first instance, from {instance.calling_ae_title}",
             )
             return
+        if row["state"] in _DECIDED_BY_PEOPLE:
+            self._add_late(connection, row, instance)
+            return
         late = row["state"] != StudyState.RECEIVING
         revision = int(row["revision"]) + (1 if late else 0)
         connection.execute(
@@ -141,6 +145,27 @@ class Receiving(LedgerTables):
                 StudyState.RECEIVING,
                 f"reopened by a late instance, from {instance.calling_ae_title}",
             )
+
+    def _add_late(self, connection: Connection, row: RowMapping, instance: Instance) -> None:
+        """A late instance of a held or rejected study: kept, but people have the word."""
+        uid, revision = instance.keys.study_instance_uid, int(row["revision"]) + 1
+        held = row["state"] == StudyState.HELD
+        connection.execute(
+            update(studies)
+            .where(studies.c.study_instance_uid == uid)
+            .values(
+                revision=revision,
+                last_instance_at=instance.received_at,
+                resume_state=StudyState.RECEIVING if held else None,
+            )
+        )
+        self._event(
+            connection,
+            uid,
+            revision,
+            str(row["state"]),
+            f"a late instance came, from {instance.calling_ae_title}; the study stays as it is",
+        )
 
     def _note_conflict(self, connection: Connection, instance: Instance) -> None:
         study = connection.scalar(

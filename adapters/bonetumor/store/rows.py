@@ -4,15 +4,20 @@ from datetime import UTC, datetime
 
 from sqlalchemy import RowMapping
 
-from bonetumor.domain.progress import StudyProgress, StudyState
+from bonetumor.domain.progress import STATE_BEFORE, Step, StudyProgress, StudyState
 from bonetumor.domain.study import Instance, InstanceKeys
 from bonetumor.domain.uid import UID
 
 
-def is_due(row: RowMapping, now: datetime) -> bool:
-    """Whether nobody holds the study and nothing makes it wait."""
+def is_due(row: RowMapping, now: datetime, step: Step) -> bool:
+    """Whether the step leads out of the study's state, nobody holds it, and its time has come.
+
+    A finished study is looked at again only if a time for that is set.
+    """
     lease, start = row["lease_expires_at"], row["next_attempt_at"]
-    return (lease is None or utc(lease) <= now) and (start is None or utc(start) <= now)
+    if row["state"] != STATE_BEFORE[step] or (lease is not None and utc(lease) > now):
+        return False
+    return step is not Step.LOOK_AGAIN if start is None else utc(start) <= now
 
 
 def utc(moment: datetime) -> datetime:

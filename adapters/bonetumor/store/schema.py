@@ -4,6 +4,7 @@
 """
 
 from sqlalchemy import (
+    Boolean,
     Column,
     DateTime,
     ForeignKey,
@@ -16,7 +17,7 @@ from sqlalchemy import (
     Text,
 )
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 metadata = MetaData()
 
@@ -44,6 +45,7 @@ studies = Table(
     Column("next_attempt_at", DateTime(timezone=True)),
     Index("studies_by_state", "state"),
     Index("studies_by_update", "updated_at"),
+    Index("studies_by_next_attempt", "next_attempt_at"),
 )
 
 instances = Table(
@@ -90,4 +92,34 @@ documents = Table(
     Column("revision", Integer, primary_key=True),
     Column("kind", String(16), primary_key=True),
     Column("body", LargeBinary, nullable=False),
+)
+
+# Reports that the plugin serves itself. `superseded` ones are kept, and found by id alone.
+reports = Table(
+    "reports",
+    metadata,
+    Column("report_id", String(36), primary_key=True),
+    Column("study_instance_uid", _UID, nullable=False),
+    Column("run", String(64), nullable=False),
+    Column("patient", String(80), nullable=False),
+    Column("patient_id", String(64), nullable=False),
+    Column("accession_number", String(64), nullable=False),
+    Column("acquired_at", DateTime(timezone=True)),
+    Column("written_at", DateTime(timezone=True), nullable=False),
+    Column("superseded", Boolean, nullable=False, default=False),
+    Column("body", Text, nullable=False),
+    Index("reports_by_study", "study_instance_uid"),
+    Index("reports_by_patient", "patient"),
+    Index("reports_by_patient_id", "patient_id"),
+    Index("reports_by_accession", "accession_number"),
+    Index("reports_by_run", "run"),
+    Index("reports_by_acquired", "acquired_at"),
+)
+
+# Which report each of our resources belongs to; some belong to several.
+report_resources = Table(
+    "report_resources",
+    metadata,
+    Column("resource_id", String(36), primary_key=True),
+    Column("report_id", String(36), ForeignKey("reports.report_id"), primary_key=True),
 )

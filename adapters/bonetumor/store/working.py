@@ -7,16 +7,14 @@ from sqlalchemy import Connection, insert, select, update
 from bonetumor.domain.assessment import Assessment
 from bonetumor.domain.case import Evidence
 from bonetumor.domain.errors import InvalidInput
-from bonetumor.domain.progress import NEXT_STEP, Claim, Step, StudyState
+from bonetumor.domain.progress import STATE_BEFORE, Claim, Step, StudyState
 from bonetumor.domain.study import Study
 from bonetumor.domain.uid import UID
-from bonetumor.service.ports import Predecessor
+from bonetumor.service.ledger import Predecessor
 from bonetumor.store import documents as formats
 from bonetumor.store.database import LedgerTables, study_row
 from bonetumor.store.rows import instance_of, is_due
 from bonetumor.store.schema import documents, events, instances, studies
-
-_STATE_BEFORE = {step: state for state, step in NEXT_STEP.items()}
 
 
 class Working(LedgerTables):
@@ -27,7 +25,7 @@ class Working(LedgerTables):
         now = self._clock()
         with self._transaction() as connection:
             row = study_row(connection, study_instance_uid, lock=True)
-            if row is None or not is_due(row, now) or row["state"] != _STATE_BEFORE[step]:
+            if row is None or not is_due(row, now, step):
                 return None
             attempt = int(row["attempts"]) + 1
             if attempt > self._max_attempts:
@@ -109,27 +107,81 @@ class Working(LedgerTables):
         return Predecessor(
             sop_instance_uid=earlier.sr_sop_instance_uid,
             series_instance_uid=earlier.sr_series_instance_uid,
+            run_key=earlier.run_key,
         )
 
+    def chosen_patient(self, study_instance_uid: UID) -> str | None:
+        """The Patient that a person named for the study, the last one if several did."""
+        query = (
+            select(documents.c.body)
+            .where(
+                documents.c.study_instance_uid == study_instance_uid,
+                documents.c.kind == formats.CHOSEN_PATIENT,
+            )
+            .order_by(documents.c.revision.desc())
+            .limit(1)
+        )
+        with self._transaction(write=False) as connection:
+            body = connection.scalar(query)
+        return None if body is None else bytes(body).decode()
+
     def finish(
-        self, claim: Claim, state: StudyState, saved: Evidence | Assessment | None, detail: str
+        self,
+        claim: Claim,
+        state: StudyState,
+        saved: Evidence | Assessment | None,
+        detail: str,
+        again_at: datetime | None = None,
     ) -> None:
         """Records the step as done, with what it made. A claim that was lost changes nothing."""
         with self._transaction() as connection:
             if not self._release(
-                connection, claim, state=state, attempts=0, put_offs=0, problem=None
+                connection,
+                claim,
+                state=state,
+                attempts=0,
+                put_offs=0,
+                problem=None,
+                next_attempt_at=again_at,
             ):
                 return
             if saved is not None:
-                connection.execute(
-                    insert(documents).values(
-                        study_instance_uid=claim.study_instance_uid,
-                        revision=claim.revision,
-                        kind=formats.kind_of(saved),
-                        body=formats.encode(saved),
-                    )
-                )
+                self._save(connection, claim, claim.revision, saved)
             self._event(connection, claim.study_instance_uid, claim.revision, state, detail)
+
+    def rest(self, claim: Claim, again_at: datetime | None) -> None:
+        """Gives a claim back that changed nothing; the study keeps its place in `status`."""
+        with self._transaction() as connection:
+            self._release(
+                connection,
+                claim,
+                attempts=0,
+                next_attempt_at=again_at,
+                updated_at=studies.c.updated_at,
+            )
+
+    def supersede(self, claim: Claim, evidence: Evidence, reason: str) -> None:
+        """Opens the next revision of a finished study, with its evidence already gathered."""
+        revision = claim.revision + 1
+        with self._transaction() as connection:
+            if not self._release(
+                connection,
+                claim,
+                state=StudyState.GATHERED,
+                revision=revision,
+                attempts=0,
+                put_offs=0,
+                problem=None,
+            ):
+                return
+            self._save(connection, claim, revision, evidence)
+            self._event(
+                connection,
+                claim.study_instance_uid,
+                revision,
+                StudyState.GATHERED,
+                f"reopened: {reason}",
+            )
 
     def put_off(self, claim: Claim, problem: str, until: datetime) -> None:
         """Gives the claim back; the step is due again at `until`."""
@@ -170,7 +222,7 @@ class Working(LedgerTables):
                     connection,
                     claim.study_instance_uid,
                     claim.revision,
-                    _STATE_BEFORE[claim.step],
+                    STATE_BEFORE[claim.step],
                     state,
                     f"{claim.step}: {problem}",
                 )
@@ -194,12 +246,24 @@ class Working(LedgerTables):
             .where(
                 studies.c.study_instance_uid == claim.study_instance_uid,
                 studies.c.revision == claim.revision,
-                studies.c.state == _STATE_BEFORE[claim.step],
+                studies.c.state == STATE_BEFORE[claim.step],
                 studies.c.owner == claim.owner,
             )
             .values(**{**freed, "updated_at": self._clock(), **values})
         ).rowcount
         return bool(changed)
+
+    def _save(
+        self, connection: Connection, claim: Claim, revision: int, saved: Evidence | Assessment
+    ) -> None:
+        connection.execute(
+            insert(documents).values(
+                study_instance_uid=claim.study_instance_uid,
+                revision=revision,
+                kind=formats.kind_of(saved),
+                body=formats.encode(saved),
+            )
+        )
 
     def _document(self, claim: Claim, kind: str) -> bytes:
         query = select(documents.c.body).where(

@@ -10,8 +10,10 @@
     │   ├── PatientNotMatched    a person must decide; the study is held
     │   └── MalformedResource
     ├── Unavailable        retry: the other side may come back
+    │   ├── EvidencePending
     │   ├── ArchiveUnavailable
     │   ├── FhirUnavailable
+    │   ├── Hl7Unavailable
     │   └── StorageUnavailable
     ├── Rejected           never retry: the other side understood and said no
     ├── ModelFault         stop and alert: a result would not be trustworthy
@@ -72,6 +74,10 @@ class Unavailable(BoneTumorError):
         self.retry_after_s = retry_after_s
 
 
+class EvidencePending(Unavailable):
+    """Blood or pathology is not there yet, and the site lets the result wait for it."""
+
+
 class ArchiveUnavailable(Unavailable):
     """The DICOM archive does not answer, or answers that it cannot now."""
 
@@ -87,6 +93,10 @@ class FhirUnavailable(Unavailable):
     ) -> None:
         super().__init__(message, retry_after_s=retry_after_s)
         self.at_once = at_once
+
+
+class Hl7Unavailable(Unavailable):
+    """The HL7 v2 interface engine does not acknowledge now."""
 
 
 class StorageUnavailable(Unavailable):

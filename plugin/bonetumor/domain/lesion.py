@@ -32,8 +32,12 @@ class Lesion:
     detection: Detection
 
 
-def name_lesions(run_key: str, detections: tuple[Detection, ...]) -> tuple[Lesion, ...]:
-    """Gives detections that show the same lesion one stable identity, the most certain first."""
+def name_lesions(model_key: str, detections: tuple[Detection, ...]) -> tuple[Lesion, ...]:
+    """Gives detections that show the same lesion one stable identity, the most certain first.
+
+    The identity follows from the model and the lesion's most certain box alone: late blood, and
+    late images that show it less well, leave it as it is.
+    """
     ranked = sorted(
         detections,
         key=lambda d: (
@@ -53,12 +57,17 @@ def name_lesions(run_key: str, detections: tuple[Detection, ...]) -> tuple[Lesio
     return tuple(
         Lesion(
             tracking_identifier=f"Lesion {number}",
-            tracking_uid=derived_uid(run_key, "lesion", str(number)),
+            tracking_uid=derived_uid(model_key, "lesion", *_place(group[0])),
             detection=detection,
         )
         for number, group in enumerate(groups, start=1)
         for detection in group
     )
+
+
+def _place(detection: Detection) -> tuple[str, ...]:
+    frame = str(detection.image.frame_number or 0)
+    return (detection.image.sop_instance_uid, frame, *map(repr, detection.box.as_tuple()))
 
 
 def _belongs(detection: Detection, group: list[Detection]) -> bool:

@@ -20,6 +20,7 @@ class StudyState(StrEnum):
     DONE = "done"
     HELD = "held"
     FAILED = "failed"
+    REJECTED = "rejected"
 
 
 class Step(StrEnum):
@@ -31,10 +32,12 @@ class Step(StrEnum):
     CONFIRM_SR = "confirm_sr"
     SEND_REPORT = "send_report"
     CONFIRM_REPORT = "confirm_report"
+    LOOK_AGAIN = "look_again"
 
 
 STOPPED = frozenset({StudyState.HELD, StudyState.FAILED})
 
+# LOOK_AGAIN leads out of DONE, but only while the ledger has a time for it.
 NEXT_STEP = {
     StudyState.COMPLETE: Step.GATHER,
     StudyState.GATHERED: Step.ASSESS,
@@ -51,6 +54,12 @@ STATE_AFTER = {
     Step.CONFIRM_SR: StudyState.SR_CONFIRMED,
     Step.SEND_REPORT: StudyState.REPORT_SENT,
     Step.CONFIRM_REPORT: StudyState.DONE,
+    Step.LOOK_AGAIN: StudyState.DONE,
+}
+
+STATE_BEFORE = {
+    **{step: state for state, step in NEXT_STEP.items()},
+    Step.LOOK_AGAIN: StudyState.DONE,
 }
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from bonetumor.domain.assessment import Assessment, Diagnosis, Modality
-from bonetumor.domain.case import Evidence
+from bonetumor.domain.case import Evidence, describe_evidence
 from bonetumor.domain.errors import CorruptPixelData, UnsupportedImage
 from bonetumor.domain.image import ClinicalImage
 from bonetumor.domain.labs import LabPanel
@@ -52,14 +52,14 @@ def assess(
     run_key = _run_key(study, evidence, model)
     return Assessment(
         run_key=run_key,
-        lesions=name_lesions(run_key, looked.detections),
+        lesions=name_lesions(model.algorithm.bundle_sha256, looked.detections),
         diagnosis=diagnosis,
         algorithm=model.algorithm,
         completeness=study.completeness,
         missing=tuple(m for m in Modality if m not in diagnosis.used),
         images_assessed=looked.images,
         assessed_at=clock(),
-        notes=notes,
+        notes=(*describe_evidence(evidence, reader.header(study).acquired_at), *notes),
     )
 
 
@@ -117,7 +117,7 @@ def _read_slides(
     """Tiles of every slide that can be read, and a note for each that cannot."""
     if pathology is None:
         return None, ()
-    tiles, notes = [], list(pathology.not_understood)
+    tiles, notes = [], []
     for slide in pathology.slides:
         try:
             tiles.append(slides.tiles(slide))
@@ -128,14 +128,6 @@ def _read_slides(
 
 def _run_key(study: Study, evidence: Evidence, model: Model) -> str:
     """SHA-256 over the instances, the evidence used and the model: one key, one result."""
-    parts = [
-        study.digest,
-        model.algorithm.version,
-        model.algorithm.bundle_sha256,
-        str(evidence.patient),
-    ]
-    labs = evidence.labs.results if evidence.labs else ()
-    parts += [f"{lab.source}={lab.value}{lab.unit}" for lab in labs]
-    slides = evidence.pathology.slides if evidence.pathology else ()
-    parts += [f"{slide.source}={hashlib.sha256(slide.data).hexdigest()}" for slide in slides]
+    algorithm = model.algorithm
+    parts = [study.digest, algorithm.version, algorithm.bundle_sha256, evidence.digest]
     return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()

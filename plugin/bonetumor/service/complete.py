@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from bonetumor.domain.uid import UID
-from bonetumor.service.ports import Clock, CompletenessProof, InstanceLedger
+from bonetumor.service.ledger import InstanceLedger
+from bonetumor.service.ports import Clock, CompletenessProof
 
 
 class QuietPeriod:

@@ -3,7 +3,8 @@
 from bonetumor.domain.errors import BoneTumorError, StorageUnavailable
 from bonetumor.domain.progress import Refusal
 from bonetumor.domain.study import Instance
-from bonetumor.service.ports import Announced, Arrival, Clock, Inbox, Incoming, InstanceLedger
+from bonetumor.service.ledger import Arrival, InstanceLedger
+from bonetumor.service.ports import Announced, Clock, Inbox, Incoming
 
 
 class Intake:

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
@@ -13,9 +12,9 @@ from bonetumor.domain.image import BoundingBox, ClinicalImage
 from bonetumor.domain.labs import LabPanel
 from bonetumor.domain.lesion import Detection
 from bonetumor.domain.pathology import Pathology, PathologySlide, SlideTiles
-from bonetumor.domain.progress import Claim, Refusal, Step, StudyEvent, StudyProgress, StudyState
-from bonetumor.domain.study import Instance, InstanceKeys, PatientIdentity, Study, StudyHeader
+from bonetumor.domain.study import InstanceKeys, PatientIdentity, Study, StudyHeader
 from bonetumor.domain.uid import UID
+from bonetumor.service.ledger import Predecessor
 
 
 class Clock(Protocol):
@@ -67,119 +66,6 @@ class Inbox(Protocol):
     def open(self, announced: Announced) -> Incoming:
         """A new object; raises StorageUnavailable where there is no room."""
         ...
-
-
-class Arrival(StrEnum):
-    """What the ledger says of an instance that arrived."""
-
-    NEW = "new"
-    REPEATED = "repeated"
-    CONFLICTING = "conflicting"
-
-
-# -- the ledger --------------------------------------------------------------------------------
-
-
-class InstanceLedger(Protocol):
-    """The part of the ledger that receiving needs."""
-
-    def known(self, keys: InstanceKeys, sha256: str) -> Arrival:
-        """Whether the instance is new, a repetition, or another object under a known UID."""
-        ...
-
-    def record_instance(self, instance: Instance) -> Arrival:
-        """Adds the instance and (re)opens its study, or notes a conflict, durably."""
-        ...
-
-    def note_refusal(self, refusal: Refusal) -> None:
-        """Remembers an object that was not taken, so that people can see it."""
-        ...
-
-    def quiet_since(self, moment: datetime) -> Sequence[tuple[UID, int]]:
-        """Studies still receiving whose last instance came before `moment`, with revision."""
-        ...
-
-    def close_study(self, study_instance_uid: UID, revision: int, completeness: str) -> bool:
-        """Marks the study complete; False if another instance came meanwhile."""
-        ...
-
-
-class StepLedger(Protocol):
-    """The part of the ledger that the workers need."""
-
-    def claim(self, study_instance_uid: UID, step: Step, owner: str) -> Claim | None:
-        """The right to do the step, or None if it is not due or someone else has it."""
-        ...
-
-    def study(self, study_instance_uid: UID) -> Study:
-        """The study with all its instances."""
-        ...
-
-    def evidence(self, claim: Claim) -> Evidence:
-        """What gathering saved for this revision."""
-        ...
-
-    def assessment(self, claim: Claim) -> Assessment:
-        """What assessing saved for this revision."""
-        ...
-
-    def predecessor(self, claim: Claim) -> "Predecessor | None":
-        """The last SR sent for an earlier revision."""
-        ...
-
-    def finish(
-        self, claim: Claim, state: StudyState, saved: Evidence | Assessment | None, detail: str
-    ) -> None:
-        """Records the step as done, with what it made, in one transaction."""
-        ...
-
-    def put_off(self, claim: Claim, problem: str, until: datetime) -> None:
-        """Gives the claim back; the step is due again at `until`."""
-        ...
-
-    def drop(self, claim: Claim, problem: str, until: datetime) -> None:
-        """Gives the claim back after a crash: due again at `until`, and the attempt counts."""
-        ...
-
-    def stop(self, claim: Claim, state: StudyState, problem: str) -> None:
-        """Leaves the study held or failed, visibly."""
-        ...
-
-
-class Overview(Protocol):
-    """The part of the ledger that people and the dispatcher look at."""
-
-    def due(self) -> Sequence[tuple[UID, Step]]:
-        """Every step that waits to be done and that nobody holds."""
-        ...
-
-    def progress(self) -> Sequence[StudyProgress]:
-        """All studies, the newest first."""
-        ...
-
-    def refusals(self) -> Sequence[Refusal]:
-        """The newest objects that were not taken, the newest first."""
-        ...
-
-    def story(self, study_instance_uid: UID) -> Sequence[StudyEvent]:
-        """Everything that happened to a study, the oldest first."""
-        ...
-
-    def retry(self, study_instance_uid: UID) -> bool:
-        """Lets a held or failed study run again from where it stopped."""
-        ...
-
-
-class Leases(Protocol):
-    """The part of the ledger that whoever supervises workers needs."""
-
-    def free(self, owner_prefix: str) -> int:
-        """Takes back every lease of owners that are known to be dead; answers how many."""
-        ...
-
-
-class Ledger(InstanceLedger, StepLedger, Overview, Leases, Protocol):
-    """The truth about every study."""
 
 
 class CompletenessProof(Protocol):
@@ -319,14 +205,6 @@ class Model(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Predecessor:
-    """The SR of an earlier revision that a result supersedes."""
-
-    sop_instance_uid: UID
-    series_instance_uid: UID
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
     """Everything that a result is written from."""
 
@@ -358,4 +236,8 @@ class ReportServer(Protocol):
 
     def holds(self, result: Result) -> bool:
         """Whether the server answers that it has the report."""
+        ...
+
+    def withdraw(self, run_key: str) -> int:
+        """Marks the report of a run as entered in error; answers how many resources changed."""
         ...

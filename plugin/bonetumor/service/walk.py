@@ -6,7 +6,7 @@ changes nothing the second time.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from bonetumor.domain.assessment import Assessment
 from bonetumor.domain.case import Evidence
@@ -21,16 +21,23 @@ from bonetumor.domain.errors import (
 )
 from bonetumor.domain.progress import NEXT_STEP, STATE_AFTER, Claim, Step, StudyState
 from bonetumor.domain.uid import UID
-from bonetumor.service.ports import Clock, StepLedger
+from bonetumor.service.ledger import StepLedger
+from bonetumor.service.ports import Clock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What a step made, in words, and the document to keep, if it made one."""
+    """What a step made, in words, and the document to keep, if it made one.
+
+    `again_at` is when the EHR is to be asked for late evidence; `superseding` is late evidence that
+    makes a new result. An empty `detail` says that there is nothing to tell.
+    """
 
     detail: str
     saved: Evidence | Assessment | None = None
     state: StudyState | None = None
+    again_at: datetime | None = None
+    superseding: Evidence | None = None
 
 
 Work = Callable[[Claim], Outcome]
@@ -74,10 +81,19 @@ class Walk:
             self._ledger.drop(claim, f"crashed with {type(error).__name__}", until)
             raise
         else:
-            state = outcome.state or STATE_AFTER[step]
-            self._ledger.finish(claim, state, outcome.saved, outcome.detail)
-            return NEXT_STEP.get(state)
+            return self._record(claim, outcome)
         return None
+
+    def _record(self, claim: Claim, outcome: Outcome) -> Step | None:
+        if outcome.superseding is not None:
+            self._ledger.supersede(claim, outcome.superseding, outcome.detail)
+            return NEXT_STEP[StudyState.GATHERED]
+        if not outcome.detail:
+            self._ledger.rest(claim, outcome.again_at)
+            return None
+        state = outcome.state or STATE_AFTER[claim.step]
+        self._ledger.finish(claim, state, outcome.saved, outcome.detail, outcome.again_at)
+        return NEXT_STEP.get(state)
 
 
 def _say(error: BoneTumorError) -> str:

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from bonetumor.domain.errors import BoneTumorError
-from bonetumor.worker import research
+from bonetumor.worker import cases, research
 from bonetumor.worker.log import start_logging
 from bonetumor.worker.settings import Settings, read_settings
 
@@ -79,6 +79,16 @@ def worker(
 
 
 @app.command()
+def web(settings: SettingsFile = None, supervised: Supervised = False) -> None:
+    """Serves our reports over FHIR, for EHRs that cannot be written to."""
+    from bonetumor.worker import processes
+
+    if supervised:
+        processes.die_with_parent()
+    processes.web(_start(settings, "web"))
+
+
+@app.command()
 def status(
     study: Annotated[
         str | None, typer.Argument(help="A Study Instance UID, for its whole story")
@@ -132,6 +142,7 @@ def assess(
         raise typer.Exit(1)
 
 
+app.add_typer(cases.app, name="cases")
 app.add_typer(research.cohort, name="cohort")
 app.add_typer(research.train, name="train")
 app.add_typer(research.models, name="models")

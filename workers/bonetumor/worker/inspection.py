@@ -15,7 +15,12 @@ from bonetumor.domain.uid import parse_uid
 from bonetumor.worker import wiring
 from bonetumor.worker.settings import Settings
 
-_COLOURS = {StudyState.DONE: "green", StudyState.FAILED: "red", StudyState.HELD: "yellow"}
+_COLOURS = {
+    StudyState.DONE: "green",
+    StudyState.FAILED: "red",
+    StudyState.HELD: "yellow",
+    StudyState.REJECTED: "red",
+}
 
 
 def show_status(settings: Settings, study: str | None, out: Console, *, as_json: bool) -> None:

@@ -17,7 +17,8 @@ from bonetumor.domain.errors import Misconfigured, ModelFault, StorageUnavailabl
 from bonetumor.domain.progress import Step
 from bonetumor.domain.uid import UID
 from bonetumor.service.complete import close_complete_studies
-from bonetumor.service.ports import CompletenessProof, Leases, Ledger
+from bonetumor.service.ledger import Leases, Ledger
+from bonetumor.service.ports import CompletenessProof
 from bonetumor.service.walk import Walk, Work
 from bonetumor.worker import wiring
 from bonetumor.worker.app import GPU, IO, QUEUE_OF, build_app
@@ -82,6 +83,9 @@ def work(settings: Settings, queues: Sequence[str]) -> None:
             record=wiring.build_record(settings, client),
             archive=wiring.build_archive(settings),
             reports=wiring.build_report_server(settings, client),
+            clock=wiring.now,
+            readiness=wiring.build_readiness(settings),
+            shelve=wiring.build_shelve(settings, ledger),
         ).work()
     if GPU in queues:
         steps |= _gpu_steps(settings, ledger)
@@ -126,6 +130,23 @@ def _gpu_steps(settings: Settings, ledger: Ledger) -> dict[Step, Work]:
     return dict(steps.work())
 
 
+def web(settings: Settings) -> None:
+    """Serves our reports over FHIR until told to stop."""
+    import uvicorn  # only this process needs it
+
+    chosen = wiring.need_web(settings)
+    uvicorn.run(
+        wiring.build_web(settings, wiring.build_ledger(settings)),
+        host=chosen.host,
+        port=chosen.port,
+        ssl_certfile=chosen.tls_certificate,
+        ssl_keyfile=chosen.tls_key,
+        access_log=False,  # request lines may hold identifiers
+        log_config=None,
+        server_header=False,
+    )
+
+
 def serve(settings: Settings) -> None:
     """One process tree with everything. Children that die are started again, and missed."""
     ledger = wiring.build_ledger(settings)
@@ -143,6 +164,8 @@ def serve(settings: Settings) -> None:
         Child(("worker", "--queues", IO)),
         Child(("worker", "--queues", GPU)),
     ]
+    if settings.web is not None:
+        children.append(Child(("web",)))
     stopping = _stop_on_signal()
     try:
         while not stopping.is_set():

@@ -80,6 +80,15 @@ class SmartSettings(_Group):
     )
 
 
+class Hl7Settings(_Group):
+    """An interface engine that takes ORU^R01 over MLLP."""
+
+    host: str = Field(description="Host name or address")
+    port: int = Field(ge=1, le=65535, description="MLLP port")
+    facility: str = Field("", description="Sending facility (MSH-4)")
+    timeout_s: float = Field(30.0, gt=0, description="Time for the acknowledgement")
+
+
 class EhrSettings(_Group):
     """The FHIR server of the EHR."""
 
@@ -115,6 +124,12 @@ class EhrSettings(_Group):
     dicomweb_url: str = Field(
         "", description="DICOMweb service of whole slides whose ImagingStudy names no Endpoint"
     )
+    write: Literal["auto", "hl7", "none"] = Field(
+        "auto",
+        description="How reports go out: auto is FHIR as the CapabilityStatement allows, else HL7 "
+        "v2 where one is configured; none leaves them to our own read API",
+    )
+    hl7: Hl7Settings | None = Field(None, description="Where HL7 v2 reports go")
     wait_s: float = Field(
         0.0, ge=0, description="How long the first result waits for blood and pathology"
     )
@@ -122,6 +137,19 @@ class EhrSettings(_Group):
         72.0, ge=0, description="How long late blood and pathology still make a new result"
     )
     poll_s: float = Field(300.0, gt=0, description="How often the EHR is asked for them")
+
+
+class WebSettings(_Group):
+    """The read API. Who reads needs a token: of an issuer (SMART), or the one given here."""
+
+    host: str = Field("127.0.0.1", description="Address to bind; 0.0.0.0 for all")
+    port: int = Field(8080, ge=1, le=65535, description="TCP port")
+    issuer: str = Field("", description="Issuer of the tokens that are taken")
+    jwks_url: str = Field("", description="Where the issuer's public keys are")
+    audience: str = Field("", description="Our own FHIR base URL, as tokens name it")
+    token: SecretStr | None = Field(None, description="One token for all who read, instead")
+    tls_certificate: Path | None = Field(None, description="PEM file; turns TLS on")
+    tls_key: Path | None = Field(None, description="PEM file of the private key")
 
 
 class QueueSettings(_Group):
@@ -178,6 +206,7 @@ class Settings(BaseSettings):
     listener: ListenerSettings = ListenerSettings()
     archive: ArchiveSettings | None = Field(None, description="Where results go; none for nowhere")
     ehr: EhrSettings | None = Field(None, description="Where evidence comes from and reports go")
+    web: WebSettings | None = Field(None, description="Our own FHIR service; none for no service")
     queue: QueueSettings = QueueSettings()
     model: ModelSettings = ModelSettings()
 

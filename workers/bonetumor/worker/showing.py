@@ -7,24 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pydicom
 from jinja2 import Environment, PackageLoader
-from PIL import Image, ImageDraw
 
 from bonetumor.dicom.inbox import Spool
 from bonetumor.dicom.reader import SpooledStudies
 from bonetumor.domain.assessment import Assessment, HeatMap
 from bonetumor.domain.case import Evidence
 from bonetumor.domain.errors import BoneTumorError
-from bonetumor.domain.image import ClinicalImage
-from bonetumor.domain.lesion import Lesion
 from bonetumor.domain.progress import StudyEvent, StudyState
 from bonetumor.domain.study import Study, StudyHeader
+from bonetumor.picture.overlay import draw
 
-_COLOUR = (255, 196, 0)
 _MAX_OVERLAYS = 8
-_GREATEST_TINT = 110
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +113,7 @@ def _overlays(out: Path, reader: SpooledStudies, shown: Shown, first: int) -> li
             name = "overlay.png" if number == 0 else f"overlay-{number + 1}.png"
             own = [x for x in lesions if x.detection.image == image.reference]
             heat = _heat(shown) if lesions and lesions[0] in own else None
-            _draw(image, own, heat).save(out / name)
+            draw(image, own, heat).save(out / name)
             names.append(name)
     except BoneTumorError:
         return names  # a picture that cannot be read: the page says so by the study's problem
@@ -128,36 +123,3 @@ def _overlays(out: Path, reader: SpooledStudies, shown: Shown, first: int) -> li
 def _heat(shown: Shown) -> HeatMap | None:
     """The heat map, which lies on the image of the most certain detection."""
     return shown.assessment.diagnosis.heat_map if shown.assessment else None
-
-
-def _warm(picture: Image.Image, heat: HeatMap) -> Image.Image:
-    """The picture with the heat map in red over its region."""
-    left, top, right, bottom = (round(v) for v in heat.region.as_tuple())
-    size = (max(1, right - left), max(1, bottom - top))
-    strength = Image.fromarray(np.uint8(np.array(heat.values) * _GREATEST_TINT)).resize(
-        size, Image.Resampling.BICUBIC
-    )
-    mask = Image.new("L", picture.size)
-    mask.paste(strength, (left, top))
-    return Image.composite(Image.new("RGB", picture.size, (255, 60, 0)), picture, mask)
-
-
-def _draw(image: ClinicalImage, lesions: Sequence[Lesion], heat: HeatMap | None) -> Image.Image:
-    picture = Image.fromarray(image.pixels).convert("RGB")
-    if heat is not None:
-        picture = _warm(picture, heat)
-    pen = ImageDraw.Draw(picture)
-    width = max(2, max(picture.size) // 400)
-    for lesion in lesions:
-        box = lesion.detection.box
-        pen.rectangle(box.as_tuple(), outline=_COLOUR, width=width)
-        text = f"{lesion.tracking_identifier} {lesion.detection.score:.0%}"
-        pen.text(
-            (box.x0, box.y1 + width),
-            text,
-            fill=_COLOUR,
-            font_size=max(14, max(picture.size) // 50),
-            stroke_width=2,
-            stroke_fill=(0, 0, 0),
-        )
-    return picture

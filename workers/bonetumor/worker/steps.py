@@ -1,11 +1,17 @@
 """The work of each step, put together from services and adapters."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
+from bonetumor.domain.case import Evidence, why_superseded
+from bonetumor.domain.errors import InvalidInput, Rejected, Unavailable
 from bonetumor.domain.progress import Claim, Step, StudyState
+from bonetumor.domain.study import Study
 from bonetumor.service.assess import assess
 from bonetumor.service.deliver import confirm_archived, confirm_reported
-from bonetumor.service.gather import gather
+from bonetumor.service.gather import await_evidence, gather
+from bonetumor.service.ledger import StepLedger
 from bonetumor.service.ports import (
     Archive,
     Clock,
@@ -14,10 +20,18 @@ from bonetumor.service.ports import (
     ReportServer,
     Result,
     SlideReader,
-    StepLedger,
     StudyReader,
 )
 from bonetumor.service.walk import Outcome, Work
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readiness:
+    """How long a first result waits for evidence, and how long late evidence still counts."""
+
+    wait: timedelta = timedelta(0)
+    watch: timedelta = timedelta(0)
+    poll: timedelta = timedelta(minutes=5)
 
 
 class IoSteps:
@@ -31,7 +45,13 @@ class IoSteps:
         record: HealthRecord | None,
         archive: Archive | None,
         reports: ReportServer | None,
+        clock: Clock,
+        readiness: Readiness,
+        shelve: Callable[[Result], None] | None = None,
     ) -> None:
+        self._shelve = shelve
+        self._clock = clock
+        self._readiness = readiness
         self._ledger = ledger
         self._studies = studies
         self._record = record
@@ -46,14 +66,18 @@ class IoSteps:
             Step.CONFIRM_SR: self.confirm_sr,
             Step.SEND_REPORT: self.send_report,
             Step.CONFIRM_REPORT: self.confirm_report,
+            Step.LOOK_AGAIN: self.look_again,
         }
 
     def gather(self, claim: Claim) -> Outcome:
         """Patient, blood and pathology from the EHR."""
-        header = self._studies.header(self._ledger.study(claim.study_instance_uid))
-        evidence = gather(header, self._record)
+        study = self._ledger.study(claim.study_instance_uid)
+        evidence = self._gathered(study)
         if self._record is None:
             return Outcome(detail="no EHR is configured", saved=evidence)
+        arrived = max(i.received_at for i in study.instances)
+        left = arrived + self._readiness.wait - self._clock()
+        await_evidence(evidence, left, self._readiness.poll)
         labs = len(evidence.labs.results) if evidence.labs else 0
         slides = len(evidence.pathology.slides) if evidence.pathology else 0
         return Outcome(
@@ -73,8 +97,13 @@ class IoSteps:
         detail = "no archive is configured"
         if self._archive is not None:
             detail = confirm_archived(self._archive, self._result(claim))
+        if self._shelve is not None:
+            self._shelve(self._result(claim))
+            detail += "; the report can be read from us"
         if self._reports is None:
-            return Outcome(detail=f"{detail}; no EHR is configured", state=StudyState.DONE)
+            again_at = self._again_at(claim)
+            detail = f"{detail}; no report is written"
+            return Outcome(detail=detail, state=StudyState.DONE, again_at=again_at)
         return Outcome(detail=detail)
 
     def send_report(self, claim: Claim) -> Outcome:
@@ -89,16 +118,47 @@ class IoSteps:
         """Whether the EHR has the report."""
         if self._reports is None:
             return Outcome(detail="no EHR is configured")
-        return Outcome(detail=confirm_reported(self._reports, self._result(claim)))
+        detail = confirm_reported(self._reports, self._result(claim))
+        return Outcome(detail=detail, again_at=self._again_at(claim))
+
+    def look_again(self, claim: Claim) -> Outcome:
+        """Whether evidence has come that makes the result out of date.
+
+        Asking is all it does: an EHR that is down, or that lost the patient meanwhile, changes
+        nothing of a result that stands.
+        """
+        try:
+            now = self._gathered(self._ledger.study(claim.study_instance_uid))
+        except (Unavailable, InvalidInput, Rejected):
+            return Outcome(detail="", again_at=self._again_at(claim))
+        reason = why_superseded(self._ledger.evidence(claim), now)
+        if reason is None:
+            return Outcome(detail="", again_at=self._again_at(claim))
+        return Outcome(detail=reason, superseding=now)
+
+    def _gathered(self, study: Study) -> Evidence:
+        chosen = self._ledger.chosen_patient(study.study_instance_uid)
+        return gather(self._studies.header(study), self._record, chosen)
+
+    def _again_at(self, claim: Claim) -> datetime | None:
+        """When to ask the EHR again; None once late evidence no longer counts."""
+        if self._record is None:
+            return None
+        again_at = self._clock() + self._readiness.poll
+        ends = self._ledger.assessment(claim).assessed_at + self._readiness.watch
+        return again_at if again_at <= ends else None
 
     def _result(self, claim: Claim) -> Result:
         study = self._ledger.study(claim.study_instance_uid)
+        assessment = self._ledger.assessment(claim)
+        earlier = self._ledger.predecessor(claim)
         return Result(
             study=study,
             header=self._studies.header(study),
             evidence=self._ledger.evidence(claim),
-            assessment=self._ledger.assessment(claim),
-            predecessor=self._ledger.predecessor(claim),
+            assessment=assessment,
+            # The same evidence again gives the same result: it does not supersede itself.
+            predecessor=earlier if earlier and earlier.run_key != assessment.run_key else None,
         )
 
 

@@ -3,9 +3,12 @@
 import random
 import socket
 import ssl
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
 
 import httpx
+from starlette.applications import Starlette
 
 from bonetumor.dicom.archive import ArchiveAddress, DicomArchive
 from bonetumor.dicom.inbox import Spool
@@ -23,6 +26,7 @@ from bonetumor.fhir.auth import (
     BackendServices,
     BearerToken,
     SigningKey,
+    jwks,
     read_signing_key,
 )
 from bonetumor.fhir.client import FhirClient, Patience
@@ -31,13 +35,20 @@ from bonetumor.fhir.pathology import PathologyReader
 from bonetumor.fhir.patient import PatientMatcher
 from bonetumor.fhir.record import FhirHealthRecord
 from bonetumor.fhir.server import FhirReportServer
+from bonetumor.fhir.shelf import shelve
+from bonetumor.hl7.server import Hl7ReportServer, MllpAddress
+from bonetumor.picture.illustration import Illustration, illustrate
 from bonetumor.service.complete import QuietPeriod
 from bonetumor.service.intake import Intake
-from bonetumor.service.ports import Archive, CompletenessProof, HealthRecord, Ledger, ReportServer
+from bonetumor.service.ledger import Ledger
+from bonetumor.service.ports import Archive, CompletenessProof, HealthRecord, ReportServer, Result
 from bonetumor.slides.whole import SlideSampler
 from bonetumor.store.engine import open_engine
 from bonetumor.store.ledger import SqlLedger
-from bonetumor.worker.settings import EhrSettings, Settings
+from bonetumor.web.access import Access, SiteToken, SmartTokens, keys_at
+from bonetumor.web.reading import build_read_api
+from bonetumor.worker.settings import EhrSettings, Settings, WebSettings
+from bonetumor.worker.steps import Readiness
 
 
 def now() -> datetime:
@@ -221,10 +232,80 @@ def _http(ehr: EhrSettings) -> httpx.Client:
 
 
 def build_report_server(settings: Settings, client: FhirClient | None) -> ReportServer | None:
-    """The EHR as the place where reports go."""
-    if client is None or settings.ehr is None:
+    """The EHR as the place where reports go, or None where they are only read from us."""
+    ehr = settings.ehr
+    if client is None or ehr is None or ehr.write == "none":
         return None
-    return FhirReportServer(client, settings.ehr.organization)
+    studies = build_studies(settings)
+
+    def illustrated(result: Result) -> Illustration:
+        return illustrate(result, studies.images(result.study))
+
+    engine = None
+    if ehr.hl7 is not None:
+        address = MllpAddress(
+            host=ehr.hl7.host,
+            port=ehr.hl7.port,
+            facility=ehr.hl7.facility,
+            timeout_s=ehr.hl7.timeout_s,
+        )
+        engine = Hl7ReportServer(address, lambda result: illustrated(result).pdf)
+    if ehr.write == "hl7":
+        if engine is None:
+            raise Misconfigured("ehr.hl7: expected host and port for write = 'hl7', got none")
+        return engine
+    return FhirReportServer(client, ehr.organization, illustrated, otherwise=engine)
+
+
+def build_shelve(settings: Settings, ledger: Ledger) -> Callable[[Result], None] | None:
+    """What puts results where we serve them from, or None where we serve none."""
+    if settings.web is None:
+        return None
+    studies, ehr = build_studies(settings), settings.ehr
+
+    def keep(result: Result) -> None:
+        illustration = illustrate(result, studies.images(result.study))
+        name = ehr.organization if ehr else "bonetumor"
+        ledger.keep(shelve(result, illustration, name, ehr.base_url if ehr else ""))
+
+    return keep
+
+
+def need_web(settings: Settings) -> WebSettings:
+    """The settings of the read API; raises Misconfigured where there are none."""
+    if settings.web is None:
+        raise Misconfigured("web: expected settings for the read API, got none")
+    return settings.web
+
+
+def build_web(settings: Settings, ledger: Ledger) -> Starlette:
+    """The read API over the ledger."""
+    web = need_web(settings)
+    smart = (web.issuer, web.jwks_url, web.audience)
+    access: Access
+    if web.token is not None and not any(smart):
+        access = SiteToken(web.token.get_secret_value())
+    elif all(smart) and web.token is None:
+        keys = keys_at(web.jwks_url)
+        access = SmartTokens(issuer=web.issuer, audience=web.audience, key_of=keys)
+    else:
+        raise Misconfigured(
+            "web: expected either token, or issuer, jwks_url and audience; got neither or both"
+        )
+    key_set = jwks(build_signing_keys(settings))
+    return build_read_api(ledger, access, version=version("bonetumor"), key_set=key_set)
+
+
+def build_readiness(settings: Settings) -> Readiness:
+    """How long results wait for evidence, and how long late evidence still counts."""
+    ehr = settings.ehr
+    if ehr is None:
+        return Readiness()
+    return Readiness(
+        wait=timedelta(seconds=ehr.wait_s),
+        watch=timedelta(hours=ehr.watch_hours),
+        poll=timedelta(seconds=ehr.poll_s),
+    )
 
 
 def backoff(settings: Settings, claim: Claim) -> timedelta:

@@ -1,0 +1,123 @@
+"""Deciding, as the ledger records it: what people do about a case, by whom and why."""
+
+from sqlalchemy import Connection, delete, insert, update
+
+from bonetumor.domain.progress import STOPPED, StudyState
+from bonetumor.domain.uid import UID
+from bonetumor.store import documents as formats
+from bonetumor.store.database import LedgerTables, study_row
+from bonetumor.store.schema import documents, studies
+
+_ENDED = {StudyState.DONE, StudyState.REJECTED, *STOPPED}
+
+
+class Deciding(LedgerTables):
+    """The Desk port, and the retry of Overview."""
+
+    def retry(self, study_instance_uid: UID) -> bool:
+        """Lets a held or failed study run again from where it stopped."""
+        with self._transaction() as connection:
+            resumed = self._resume(connection, study_instance_uid)
+            if resumed is None:
+                return False
+            revision, state = resumed
+            self._event(
+                connection, study_instance_uid, revision, "retried", f"by a person, from {state}"
+            )
+            return True
+
+    def hold(self, study_instance_uid: UID, by: str, reason: str) -> bool:
+        """Stops a study until a person releases it; False where it has ended already."""
+        with self._transaction() as connection:
+            row = study_row(connection, study_instance_uid, lock=True)
+            if row is None or row["state"] in _ENDED:
+                return False
+            self._stop(
+                connection,
+                study_instance_uid,
+                int(row["revision"]),
+                StudyState(row["state"]),
+                StudyState.HELD,
+                f"by {by}: {reason}",
+            )
+            return True
+
+    def release(
+        self, study_instance_uid: UID, by: str, reason: str, patient: str | None = None
+    ) -> bool:
+        """Lets a held study go on; the Patient that the person named is kept for good."""
+        with self._transaction() as connection:
+            row = study_row(connection, study_instance_uid, lock=True)
+            if row is None or row["state"] != StudyState.HELD:
+                return False
+            revision = int(row["revision"])
+            if patient is not None:
+                self._choose(connection, study_instance_uid, revision, patient)
+            self._resume(connection, study_instance_uid)
+            chosen = f" for {patient}" if patient else ""
+            self._event(
+                connection, study_instance_uid, revision, "released", f"by {by}{chosen}: {reason}"
+            )
+            return True
+
+    def reject(self, study_instance_uid: UID, by: str, reason: str) -> bool:
+        """Ends a held or failed study for good, without a result."""
+        with self._transaction() as connection:
+            row = study_row(connection, study_instance_uid, lock=True)
+            if row is None or row["state"] not in STOPPED:
+                return False
+            connection.execute(
+                update(studies)
+                .where(studies.c.study_instance_uid == study_instance_uid)
+                .values(
+                    state=StudyState.REJECTED,
+                    resume_state=None,
+                    problem=f"rejected by {by}: {reason}",
+                    updated_at=self._clock(),
+                )
+            )
+            self._event(
+                connection,
+                study_instance_uid,
+                int(row["revision"]),
+                StudyState.REJECTED,
+                f"by {by}: {reason}",
+            )
+            return True
+
+    def _resume(self, connection: Connection, study: UID) -> tuple[int, str] | None:
+        """Puts a stopped study back where it stopped; its revision and that state."""
+        row = study_row(connection, study, lock=True)
+        if row is None or row["resume_state"] is None:
+            return None
+        connection.execute(
+            update(studies)
+            .where(studies.c.study_instance_uid == study)
+            .values(
+                state=row["resume_state"],
+                resume_state=None,
+                problem=None,
+                attempts=0,
+                put_offs=0,
+                next_attempt_at=None,
+                updated_at=self._clock(),
+            )
+        )
+        return int(row["revision"]), str(row["resume_state"])
+
+    def _choose(self, connection: Connection, study: UID, revision: int, patient: str) -> None:
+        """The choice is one document per revision; the event keeps every choice that was made."""
+        key = (
+            documents.c.study_instance_uid == study,
+            documents.c.revision == revision,
+            documents.c.kind == formats.CHOSEN_PATIENT,
+        )
+        connection.execute(delete(documents).where(*key))
+        connection.execute(
+            insert(documents).values(
+                study_instance_uid=study,
+                revision=revision,
+                kind=formats.CHOSEN_PATIENT,
+                body=patient.encode(),
+            )
+        )

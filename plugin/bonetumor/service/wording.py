@@ -1,0 +1,39 @@
+"""A result in words, the same in every report: what was found, on what evidence, by what."""
+
+from bonetumor.service.ports import Result
+
+BANNER = "PRELIMINARY AI OUTPUT, not for primary diagnosis."
+
+
+def conclusion(result: Result) -> str:
+    """The conclusion: what it is, what was found, what was used, what was missing."""
+    amended = ["It replaces an earlier output."] if result.predecessor else []
+    return " ".join([BANNER, *amended, found(result), *notes(result)])
+
+
+def found(result: Result) -> str:
+    """What the model says of the study."""
+    lesions, diagnosis = result.assessment.lesions, result.assessment.diagnosis
+    count = len({lesion.tracking_uid for lesion in lesions})
+    seen = f"{count} suspected tumour(s) marked." if lesions else "No tumour localised."
+    if diagnosis.probabilities is None:
+        return f"{seen} Not classified: {diagnosis.reason}."
+    said = ", ".join(f"P({c}) {p:.0%}" for c, p in diagnosis.probabilities.items())
+    if diagnosis.abstained:
+        return f"{seen} The model abstains: {diagnosis.reason} ({said})."
+    return f"{seen} {said}."
+
+
+def notes(result: Result) -> list[str]:
+    """Evidence, completeness, model, and whatever else a reader must know: one sentence each."""
+    assessment, algorithm = result.assessment, result.assessment.algorithm
+    used = ", ".join(assessment.diagnosis.used) or "none"
+    missing = ", ".join(assessment.missing) or "none"
+    said = [
+        f"Evidence used: {used}; missing: {missing}.",
+        f"Study: {assessment.completeness}.",
+        f"Model {algorithm.bundle_version}, trained on {algorithm.training_data}.",
+    ]
+    if assessment.diagnosis.out_of_distribution:
+        said.append("The images are unlike those the model was trained on.")
+    return [*said, *(f"{note[:1].upper()}{note[1:]}." for note in assessment.notes)]

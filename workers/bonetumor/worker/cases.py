@@ -1,0 +1,83 @@
+"""`cases`: what people decide about a case. Every decision is kept, with who and why."""
+
+import getpass
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from bonetumor.domain.errors import InvalidInput
+from bonetumor.domain.progress import STOPPED
+from bonetumor.domain.uid import UID, parse_uid
+from bonetumor.service.ledger import Ledger
+from bonetumor.worker import wiring
+from bonetumor.worker.settings import read_settings
+
+_PATIENT = re.compile(r"^Patient/[A-Za-z0-9\-.]{1,64}$")
+_out = Console()
+
+app = typer.Typer(help="Cases that a person must decide about.", no_args_is_help=True)
+
+Study = Annotated[str, typer.Argument(help="Study Instance UID")]
+Reason = Annotated[str, typer.Option(help="Why; it is kept with the study", prompt=True)]
+By = Annotated[str, typer.Option(help="Who decides; your login by default")]
+SettingsFile = Annotated[Path | None, typer.Option("--settings", help="TOML file")]
+
+
+@app.command("list")
+def show(settings: SettingsFile = None) -> None:
+    """Cases that wait for a person, with the reason."""
+    rows = [r for r in _ledger(settings).progress() if r.state in STOPPED]
+    for row in rows:
+        _out.print(
+            f"{row.study_instance_uid} {row.state}: {row.problem}", markup=False, soft_wrap=True
+        )
+    if not rows:
+        _out.print("No case waits for a person.")
+
+
+@app.command()
+def hold(study: Study, reason: Reason, by: By = "", settings: SettingsFile = None) -> None:
+    """Stops a study on its way until it is released."""
+    ledger, uid = _ledger(settings), _uid(study)
+    if not ledger.hold(uid, by or getpass.getuser(), reason):
+        raise InvalidInput(f"hold: expected a study on its way, got {study}")
+    _out.print(f"{study} is held.")
+
+
+@app.command()
+def release(
+    study: Study,
+    reason: Reason,
+    patient: Annotated[
+        str | None, typer.Option(help="Patient/ID in the EHR, where identifiers could not tell")
+    ] = None,
+    by: By = "",
+    settings: SettingsFile = None,
+) -> None:
+    """Lets a held study go on; with --patient for the Patient that you name."""
+    if patient is not None and not _PATIENT.match(patient):
+        raise InvalidInput("release: expected --patient Patient/ID, got something else")
+    ledger, uid = _ledger(settings), _uid(study)
+    if not ledger.release(uid, by or getpass.getuser(), reason, patient):
+        raise InvalidInput(f"release: expected a held study, got {study}")
+    _out.print(f"{study} goes on.")
+
+
+@app.command()
+def reject(study: Study, reason: Reason, by: By = "", settings: SettingsFile = None) -> None:
+    """Ends a held or failed study for good, without a result."""
+    ledger, uid = _ledger(settings), _uid(study)
+    if not ledger.reject(uid, by or getpass.getuser(), reason):
+        raise InvalidInput(f"reject: expected a held or failed study, got {study}")
+    _out.print(f"{study} is rejected.")
+
+
+def _ledger(settings: Path | None) -> Ledger:
+    return wiring.build_ledger(read_settings(settings))
+
+
+def _uid(study: str) -> UID:
+    return parse_uid(study, name="Study Instance UID")
