@@ -56,6 +56,20 @@ def read_panel(
     return reader.panel()
 
 
+def read_resources(content: object, catalogue: Catalogue) -> LabPanel:
+    """What would be understood of an Observation or of a Bundle, at any time and of anybody."""
+    entries = content.get("entry") if isinstance(content, dict) else None
+    found = [e.get("resource") for e in entries or [{"resource": content}] if isinstance(e, dict)]
+    resources = [r for r in found if isinstance(r, dict)]
+    specimens = {
+        f"Specimen/{r.get('id')}": r for r in resources if r.get("resourceType") == "Specimen"
+    }
+    forever = timedelta(days=365_000)
+    context = LabContext(window=LabWindow(before=forever, after=forever), catalogue=catalogue)
+    observations = [r for r in resources if r.get("resourceType") == "Observation"]
+    return read_panel(observations, context, specimens)
+
+
 def analytes_in(
     observation: Resource, catalogue: Catalogue
 ) -> Iterator[tuple[Analyte | None, Resource]]:

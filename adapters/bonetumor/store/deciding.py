@@ -1,6 +1,6 @@
 """Deciding, as the ledger records it: what people do about a case, by whom and why."""
 
-from sqlalchemy import Connection, delete, insert, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from bonetumor.domain.progress import STOPPED, StudyState
 from bonetumor.domain.uid import UID
@@ -84,6 +84,28 @@ class Deciding(LedgerTables):
                 f"by {by}: {reason}",
             )
             return True
+
+    def note(self, study_instance_uid: UID, kind: str, detail: str) -> None:
+        """Adds what a person did to the story of a study."""
+        with self._transaction() as connection:
+            row = study_row(connection, study_instance_uid)
+            revision = 0 if row is None else int(row["revision"])
+            self._event(connection, study_instance_uid, revision, kind, detail)
+
+    def newest_run(self, study_instance_uid: UID) -> str | None:
+        """The run key of the newest result of a study, if there is one."""
+        query = (
+            select(documents.c.body)
+            .where(
+                documents.c.study_instance_uid == study_instance_uid,
+                documents.c.kind == formats.ASSESSMENT,
+            )
+            .order_by(documents.c.revision.desc())
+            .limit(1)
+        )
+        with self._transaction(write=False) as connection:
+            body = connection.scalar(query)
+        return None if body is None else formats.decode_assessment(bytes(body)).run_key
 
     def _resume(self, connection: Connection, study: UID) -> tuple[int, str] | None:
         """Puts a stopped study back where it stopped; its revision and that state."""

@@ -11,6 +11,7 @@ from bonetumor.domain.case import Evidence
 from bonetumor.domain.errors import InvalidInput
 
 CHOSEN_PATIENT = "patient"
+EVIDENCE, ASSESSMENT = "evidence", "assessment"
 
 _EVIDENCE = TypeAdapter(Evidence)
 _ASSESSMENT = TypeAdapter(Assessment)
@@ -18,7 +19,7 @@ _ASSESSMENT = TypeAdapter(Assessment)
 
 def kind_of(document: Evidence | Assessment) -> str:
     """The name under which the ledger keeps a document."""
-    return "evidence" if isinstance(document, Evidence) else "assessment"
+    return EVIDENCE if isinstance(document, Evidence) else ASSESSMENT
 
 
 def encode(document: Evidence | Assessment) -> bytes:

@@ -74,11 +74,11 @@ class Working(LedgerTables):
 
     def evidence(self, claim: Claim) -> Evidence:
         """What gathering saved for this revision."""
-        return formats.decode_evidence(self._document(claim, "evidence"))
+        return formats.decode_evidence(self._document(claim, formats.EVIDENCE))
 
     def assessment(self, claim: Claim) -> Assessment:
         """What assessing saved for this revision."""
-        return formats.decode_assessment(self._document(claim, "assessment"))
+        return formats.decode_assessment(self._document(claim, formats.ASSESSMENT))
 
     def predecessor(self, claim: Claim) -> Predecessor | None:
         """The last SR sent for an earlier revision."""
@@ -87,7 +87,7 @@ class Working(LedgerTables):
             .where(
                 documents.c.study_instance_uid == claim.study_instance_uid,
                 documents.c.revision < claim.revision,
-                documents.c.kind == "assessment",
+                documents.c.kind == formats.ASSESSMENT,
                 select(events.c.id)
                 .where(
                     events.c.study_instance_uid == claim.study_instance_uid,

@@ -157,6 +157,14 @@ class Desk(Protocol):
         """Ends a held or failed study for good, without a result."""
         ...
 
+    def note(self, study_instance_uid: UID, kind: str, detail: str) -> None:
+        """Adds what a person did to the story of a study."""
+        ...
+
+    def newest_run(self, study_instance_uid: UID) -> str | None:
+        """The run key of the newest result of a study, if there is one."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShelvedReport:

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from bonetumor.domain.errors import BoneTumorError
-from bonetumor.worker import cases, research
+from bonetumor.worker import cases, ehr, research
 from bonetumor.worker.log import start_logging
 from bonetumor.worker.settings import Settings, read_settings
 
@@ -143,6 +143,7 @@ def assess(
 
 
 app.add_typer(cases.app, name="cases")
+app.add_typer(ehr.app, name="ehr")
 app.add_typer(research.cohort, name="cohort")
 app.add_typer(research.train, name="train")
 app.add_typer(research.models, name="models")

@@ -18,7 +18,7 @@ from bonetumor.dicom.reader import SpooledStudies
 from bonetumor.dicom.upper_layer import Deadlines
 from bonetumor.domain.errors import Misconfigured, StorageUnavailable
 from bonetumor.domain.progress import Claim
-from bonetumor.fhir.analytes import build_catalogue
+from bonetumor.fhir.analytes import Catalogue, build_catalogue
 from bonetumor.fhir.attachments import AttachmentLimits, Attachments
 from bonetumor.fhir.auth import (
     Anonymous,
@@ -188,8 +188,14 @@ def build_record(settings: Settings, client: FhirClient | None) -> HealthRecord 
         window=LabWindow(
             before=timedelta(days=ehr.labs_days_before), after=timedelta(days=ehr.labs_days_after)
         ),
-        catalogue=build_catalogue(ehr.local_codes, ehr.local_units),
+        catalogue=build_lab_catalogue(settings),
     )
+
+
+def build_lab_catalogue(settings: Settings) -> Catalogue:
+    """LOINC, and the codes and units of this site's laboratory."""
+    ehr = settings.ehr
+    return build_catalogue(ehr.local_codes, ehr.local_units) if ehr else build_catalogue()
 
 
 def build_signing_keys(settings: Settings) -> list[SigningKey]:
