@@ -5,6 +5,7 @@
 #   make check            format, lint, types, house, tests
 #   make bench            receiving and the whole line, side by side with other tools
 #   make bench-models     the detector beside ultralytics' own loop
+#   make bench-ehr        gathering beside bare HTTP, tiles beside wsidicom alone
 #
 # TORCH_INDEX=<url> takes torch from another package index, e.g. PyTorch's own for CPU builds.
 
@@ -15,7 +16,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 TORCH := torch==2.13.0 torchvision==0.28.0
 
-.PHONY: demo test check fast bench bench-models clean
+.PHONY: demo test check fast bench bench-models bench-ehr clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/bonetumor demo --out "$(OUT)" $(if $(STUDY),--study "$(STUDY)") $(if $(FHIR),--fhir "$(FHIR)")
@@ -37,6 +38,9 @@ bench: $(VENV)/.develop tests/parts/.ready
 
 bench-models: $(VENV)/.develop
 	$(BIN)/python tests/bench_models.py
+
+bench-ehr: $(VENV)/.develop tests/parts/.ready
+	$(BIN)/python tests/bench_ehr.py
 
 $(VENV)/.runtime: deploy/locks/runtime.txt pyproject.toml
 	@echo "Installing the locked dependencies: about two minutes and, with a CPU build of torch, 520 MB."

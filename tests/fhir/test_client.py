@@ -1,6 +1,7 @@
 """The client against servers that misbehave."""
 
 from io import BytesIO
+from urllib.parse import parse_qs
 
 import httpx
 import pytest
@@ -53,6 +54,24 @@ def test_pages_are_followed_and_a_bundle_without_entries_is_empty():
 
     assert [p["id"] for p in client(pages).search("Patient", {})] == ["1", "2"]
     assert list(client(lambda _: page()).search("Patient", {})) == []
+
+
+def test_a_server_that_shows_less_than_it_counts_is_asked_for_all_or_refused():
+    asked = []
+
+    def short(most):
+        def answer(request):
+            count = int(parse_qs(request.content.decode())["_count"][0])
+            asked.append(count)
+            found = [{"resource": {"resourceType": "Patient"}}] * min(count, most)
+            return httpx.Response(200, json={"total": 700, "entry": found})
+
+        return answer
+
+    assert len(list(client(short(10_000)).search("Patient", {}))) == 700
+    assert asked == [200, 700]
+    with pytest.raises(MalformedResource, match="expected 700 entries or a next page, got 300"):
+        list(client(short(300)).search("Patient", {}))
 
 
 def test_a_link_to_another_origin_is_not_followed():

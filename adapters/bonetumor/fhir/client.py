@@ -22,6 +22,7 @@ from bonetumor.fhir.transport import Answer, Breaker, Refused, Request, Sink, Tr
 Resource = dict[str, Any]
 _JSON = "application/fhir+json"
 _MAX_PAGES = 200
+_MAX_PAGE = 20_000
 _NO_SEARCH_BY_POST = frozenset({404, 405, 501})
 
 
@@ -94,7 +95,7 @@ class FhirClient:
 
     def search_all(self, resource_type: str, criteria: Mapping[str, str]) -> Iterator[Resource]:
         """As `search`, with what came along by `_include`."""
-        page = self._first_page(resource_type, {**criteria, "_count": str(self._page_size)})
+        page = self._whole_first_page(resource_type, criteria)
         seen: set[str] = set()
         for _ in range(_MAX_PAGES):
             yield from _resources(page)
@@ -168,6 +169,21 @@ class FhirClient:
                     response.get("outcome"),
                 )
         return answer
+
+    def _whole_first_page(self, resource_type: str, criteria: Mapping[str, str]) -> Resource:
+        """The first page; all in one from a server that counts more than it shows or links to."""
+        page = self._first_page(resource_type, {**criteria, "_count": str(self._page_size)})
+        total = _hidden(page)
+        if total is None:
+            return page
+        if total <= _MAX_PAGE:
+            page = self._first_page(resource_type, {**criteria, "_count": str(total)})
+        if _hidden(page) is not None:
+            raise MalformedResource(
+                f"{resource_type} search: expected {total} entries or a next page, got "
+                f"{len(page.get('entry') or [])} and no next page"
+            )
+        return page
 
     def _first_page(self, resource_type: str, criteria: Mapping[str, str]) -> Resource:
         if self._search_by_post:
@@ -251,6 +267,14 @@ def _resources(page: Resource) -> Iterator[Resource]:
         resource = entry.get("resource") if isinstance(entry, dict) else None
         if isinstance(resource, dict) and isinstance(resource.get("resourceType"), str):
             yield resource
+
+
+def _hidden(page: Resource) -> int | None:
+    """The total of a page that holds fewer and links to no other; None where all is to be had."""
+    total, entries = page.get("total"), page.get("entry") or []
+    if not isinstance(total, int) or _next_link(page) is not None or total <= len(entries):
+        return None
+    return total
 
 
 def _next_link(page: Resource) -> str | None:

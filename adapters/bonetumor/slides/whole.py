@@ -104,7 +104,7 @@ class SlideSampler:
             top, left = (self.tile_px * n for n in divmod(number, columns))
             sheet[top : top + self.tile_px, left : left + self.tile_px] = tile
         buffer = BytesIO()
-        Image.fromarray(sheet).save(buffer, "PNG")
+        Image.fromarray(sheet).save(buffer, "PNG", compress_level=1)
         return buffer.getvalue()
 
     def _tissue(self, slide: Slide, side: int) -> Iterator[Pixels]:
@@ -164,8 +164,9 @@ def _tissue_share(pixels: Pixels) -> float:
     """The share that is coloured and neither glass nor black."""
     if pixels.size == 0:
         return 0.0
-    values = pixels.astype(np.int16)
-    brightest, darkest = values.max(axis=2), values.min(axis=2)
+    red, green, blue = (pixels[..., channel] for channel in range(3))
+    brightest = np.maximum(np.maximum(red, green), blue)
+    darkest = np.minimum(np.minimum(red, green), blue)
     return float(((brightest - darkest > 18) & (brightest > 40)).mean())
 
 
