@@ -13,10 +13,13 @@ from bonetumor.fhir.client import FhirClient, Patience
 from bonetumor.fhir.server import FhirReportServer
 from bonetumor.picture.illustration import Illustration
 from bonetumor.service.ledger import Predecessor
-from kit.faults import FaultProxy
+from kit.faults import FAULTS, FaultProxy
 from kit.fhir import client
+from kit.graphs import EARLIER, report_bundle
 from kit.results import result
+from kit.servers import FhirServer
 
+GRAPHS = 1000
 PICTURE = Illustration(png=b"\x89PNG", pdf=b"%PDF-1.4")
 
 
@@ -162,20 +165,46 @@ def test_an_error_is_withdrawn_and_nothing_is_deleted(fhir_server, patient):
         server.withdraw("f" * 64)
 
 
-# -- the fault line ----------------------------------------------------------------------------
+def test_a_thousand_graphs_are_taken_by_a_server_that_checks_every_reference(tmp_path):
+    with (
+        FhirServer(tmp_path).up() as server,
+        httpx.Client(base_url=server.base_url, timeout=60) as http,
+    ):
 
-FAULTS = {
-    "429": lambda p: p.answer(429, {"Retry-After": "0"}),
-    "500": lambda p: p.answer(500),
-    "401": lambda p: p.answer(401),
-    "412": lambda p: p.answer(412),
-    "409": lambda p: p.answer(409),
-    "half a body": lambda p: p.cut_body(),
-    "closed after commit": lambda p: p.drop_after_commit(),
-    "slow": lambda p: p.stall(1.3),
-    "refused": lambda p: p.drop_before(),
-    "html": lambda p: p.answer(200, {"Content-Type": "text/html"}, b"<html>"),
-}
+        def made(kind, **content):
+            answer = http.post(f"/{kind}", json={"resourceType": kind, **content})
+            assert answer.status_code == 201, answer.text
+            return f"{kind}/{answer.json()['id']}"
+
+        subject = made("Patient", active=True)
+        code, who = {"text": "x"}, {"reference": subject}
+        there = {
+            "Patient/1": subject,
+            "Organization/1": made("Organization", name="x"),
+            "Device/1": made("Device"),
+            "ImagingStudy/1": made("ImagingStudy", status="available", subject=who),
+            "Observation/7": made("Observation", status="final", code=code, subject=who),
+            "DiagnosticReport/9": made("DiagnosticReport", status="final", code=code, subject=who),
+            "ServiceRequest/1": made(
+                "ServiceRequest", status="active", intent="order", subject=who
+            ),
+            "DiagnosticReport/7": made("DiagnosticReport", status="final", code=code, subject=who),
+        }
+        for seed in range(GRAPHS):
+            bundle = json.dumps(report_bundle(result(seed), EARLIER if seed % 3 == 0 else None))
+            for name, real in there.items():
+                bundle = bundle.replace(f'"{name}"', f'"{real}"')
+            bundle = bundle.replace("DiagnosticReport/7/_history/2", there["DiagnosticReport/7"])
+            answer = http.post("", content=bundle, headers={"Content-Type": "application/json"})
+            states = {e["response"]["status"] for e in answer.json()["entry"]}
+            assert states == {"201"}, answer.text[:2000]
+        dangling = report_bundle(result(3))
+        refused = http.post("", json=dangling)
+        assert refused.status_code == 400
+        assert "no such resource" in refused.text
+
+
+# -- the fault line ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -197,8 +226,9 @@ def test_through_every_fault_at_every_call_nothing_is_lost_and_nothing_is_twice(
                 finally:
                     proxy.disarm()
                 server = serve(fast(f"http://127.0.0.1:{proxy.port}/fhir"))
-            server.send(outcome)
-            assert server.holds(outcome)
+            patiently = serve(FhirClient(fhir_server.base_url))
+            patiently.send(outcome)
+            assert patiently.holds(outcome)
     [report] = of_patient(fhir_server, "DiagnosticReport", patient)
     assert report["status"] == "amended"
     observations = of_patient(fhir_server, "Observation", patient)

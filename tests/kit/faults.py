@@ -125,3 +125,18 @@ class FaultProxy(http.server.ThreadingHTTPServer):
     def __exit__(self, *_: object) -> None:
         self.shutdown()
         self.server_close()
+
+
+# The FHIR line of what a server may do to us.
+FAULTS = {
+    "429": lambda p: p.answer(429, {"Retry-After": "0"}),
+    "500": lambda p: p.answer(500),
+    "401": lambda p: p.answer(401),
+    "412": lambda p: p.answer(412),
+    "409": lambda p: p.answer(409),
+    "half a body": lambda p: p.cut_body(),
+    "closed after commit": lambda p: p.drop_after_commit(),
+    "slow": lambda p: p.stall(1.3),
+    "refused": lambda p: p.drop_before(),
+    "html": lambda p: p.answer(200, {"Content-Type": "text/html"}, b"<html>"),
+}

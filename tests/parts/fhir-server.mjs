@@ -1,5 +1,6 @@
 // A FHIR R4 server that is not ours, on loopback: Medplum's router over its in-memory repository.
-// Every resource is validated against HL7's R4 structure definitions before it is stored.
+// Every resource is validated against HL7's R4 structure definitions before it is stored, and every
+// reference in it must lead to a resource that the server holds or that comes in the same Bundle.
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import express from 'express';
@@ -15,6 +16,28 @@ core.indexSearchParameterBundle(read('search-parameters.json'));
 
 const repository = new MemoryRepository();
 const router = new FhirRouter({});
+
+function* referencesIn(value) {
+  if (Array.isArray(value)) for (const inner of value) yield* referencesIn(inner);
+  else if (value && typeof value === 'object') {
+    if (typeof value.reference === 'string') yield value.reference;
+    for (const inner of Object.values(value)) yield* referencesIn(inner);
+  }
+}
+
+async function checkReferences(body) {
+  const known = new Set((body.entry ?? []).map((entry) => entry.fullUrl));
+  for (const reference of referencesIn(body)) {
+    if (known.has(reference) || reference.startsWith('#') || reference.startsWith('http')) continue;
+    const [type, id] = reference.split('/');
+    try {
+      await repository.readResource(type, id);
+    } catch {
+      throw new core.OperationOutcomeError(core.badRequest(`no such resource: ${reference}`));
+    }
+  }
+}
+
 const app = express();
 const port = Number(process.argv[2]);
 app.disable('etag');
@@ -30,6 +53,7 @@ app.use('/fhir', async (request, response) => {
     if (body.resourceType && request.method === 'POST') {
       core.validateResource(body);
       for (const entry of body.entry ?? []) core.validateResource(entry.resource);
+      await checkReferences(body);
     }
     const [outcome, resource] = await router.handleRequest(
       { method: request.method, url: request.url, params: {}, query: request.query, body, headers: request.headers },

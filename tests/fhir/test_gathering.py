@@ -1,0 +1,105 @@
+"""Gathering over a real server, through faults: all of the evidence, or none and a reason."""
+
+import httpx
+import pytest
+
+from bonetumor.domain.errors import BoneTumorError
+from bonetumor.domain.study import PatientIdentity, StudyHeader
+from bonetumor.fhir.client import FhirClient, Patience
+from bonetumor.phantom.dicom import acquired_at, birth_date, patient_id
+from bonetumor.phantom.fhir import SYSTEM
+from bonetumor.service.gather import gather
+from bonetumor.worker import wiring
+from bonetumor.worker.settings import Settings
+from kit import studies
+from kit.faults import FAULTS, FaultProxy
+
+NUMBER = 31
+
+
+@pytest.fixture(scope="module")
+def loaded(fhir_server):
+    fhir_server.load(studies.record(NUMBER))
+    return fhir_server
+
+
+def header() -> StudyHeader:
+    drawn = studies.patient(NUMBER)
+    identity = PatientIdentity(
+        patient_id=patient_id(drawn), issuer=None, birth_date=birth_date(drawn), sex=drawn.sex
+    )
+    return StudyHeader(
+        study_instance_uid="1.2",
+        patient=identity,
+        accession_number="A1",
+        acquired_at=acquired_at(drawn),
+        modality="DX",
+        body_part=None,
+        laterality=None,
+    )
+
+
+def gathered(base_url):
+    settings = Settings(ehr={"base_url": base_url, "identifier_systems": {"": SYSTEM}})
+    client = FhirClient(base_url, patience=Patience(deadline_s=1.0, tries=2), sleep=lambda _: None)
+    try:
+        return gather(header(), wiring.build_record(settings, client))
+    finally:
+        client.close()
+
+
+def test_everything_the_phantom_has_is_gathered(loaded):
+    evidence = gathered(loaded.base_url)
+    drawn = studies.patient(NUMBER)
+    assert {r.analyte for r in evidence.labs.results} == {m.analyte for m in drawn.blood}
+    assert len(evidence.pathology.slides) == len(drawn.slides)
+    assert evidence.labs.not_understood == ()
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_at_any_call_never_makes_evidence_vanish_in_silence(loaded, fault):
+    whole = gathered(loaded.base_url)
+    calls = survived = 0
+    with FaultProxy(loaded.port) as proxy:
+        base_url = f"http://127.0.0.1:{proxy.port}/fhir"
+        for strike in range(1, 30):
+            struck = []
+
+            def hit(exchange, struck=struck):
+                struck.append(1)
+                FAULTS[fault](exchange)
+
+            proxy.arm(strike, hit)
+            try:
+                evidence = gathered(base_url)
+            except BoneTumorError:
+                continue  # put off or stopped, with its reason
+            finally:
+                proxy.disarm()
+                calls += bool(struck)
+            if not struck:
+                break
+            survived += 1
+            disclosed = evidence.pathology is None or evidence.pathology.not_understood
+            assert evidence.digest == whole.digest or disclosed
+            assert evidence.labs.results == whole.labs.results
+    assert calls > 5
+    print(f"{fault}: {calls} calls struck, {survived} gathered all the same")
+
+
+def test_a_patient_of_another_server_is_not_ours(loaded):
+    [there] = loaded.search("Patient", identifier=f"{SYSTEM}|{header().patient.patient_id}")
+    stray = httpx.post(
+        f"{loaded.base_url}/Observation",
+        json={
+            "resourceType": "Observation",
+            "status": "final",
+            "category": [{"coding": [{"code": "laboratory"}]}],
+            "code": {"coding": [{"system": "http://loinc.org", "code": "2857-1"}]},
+            "subject": {"reference": f"http://elsewhere.test/fhir/Patient/{there['id']}"},
+            "effectiveDateTime": "2026-01-01",
+            "valueQuantity": {"value": 5, "unit": "ng/mL"},
+        },
+    )
+    assert stray.status_code == 201, stray.text
+    assert "psa" not in {r.analyte for r in gathered(loaded.base_url).labs.results}
