@@ -103,3 +103,57 @@ def test_a_patient_of_another_server_is_not_ours(loaded):
     )
     assert stray.status_code == 201, stray.text
     assert "psa" not in {r.analyte for r in gathered(loaded.base_url).labs.results}
+
+
+def test_specimens_and_members_of_panels_are_fetched_and_unmarked_results_are_found(loaded):
+    """A panel whose members carry no category, one of them from a haemolysed specimen."""
+    with httpx.Client(base_url=loaded.base_url) as http:
+
+        def made(kind, **content):
+            answer = http.post(f"/{kind}", json={"resourceType": kind, **content})
+            assert answer.status_code == 201, answer.text
+            return f"{kind}/{answer.json()['id']}"
+
+        system = "urn:members"
+        who = {
+            "reference": made(
+                "Patient", identifier=[{"system": system, "value": "M"}], birthDate="1980-01-01"
+            )
+        }
+        bad = made(
+            "Specimen", subject=who, condition=[{"coding": [{"code": "HEM"}]}], status="available"
+        )
+
+        def lab(code, unit, **more):
+            coding = {"coding": [{"system": "http://loinc.org", "code": code}]}
+            return made(
+                "Observation",
+                status="final",
+                code=coding,
+                subject=who,
+                effectiveDateTime=header().acquired_at.isoformat(),
+                **more,
+                **({"valueQuantity": {"value": 100, "unit": unit}} if unit else {}),
+            )
+
+        members = [
+            lab("2532-0", "U/L", specimen={"reference": bad}),
+            lab("6768-6", "U/L", specimen={"reference": bad}),
+        ]
+        settings = Settings(ehr={"base_url": loaded.base_url, "identifier_systems": {"": system}})
+        client = FhirClient(loaded.base_url)
+        record = wiring.build_record(settings, client)
+        unmarked = record.labs(who["reference"], header())
+        assert [r.analyte for r in unmarked.results] == ["alp"]
+        assert "haemolysed" in unmarked.not_understood[0]
+        laboratory = "http://terminology.hl7.org/CodeSystem/observation-category"
+        lab(
+            "24323-8",
+            None,
+            hasMember=[{"reference": m} for m in members],
+            category=[{"coding": [{"system": laboratory, "code": "laboratory"}]}],
+        )
+        through_the_panel = record.labs(who["reference"], header())
+        client.close()
+    assert through_the_panel.results == unmarked.results
+    assert through_the_panel.not_understood == unmarked.not_understood

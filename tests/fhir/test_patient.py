@@ -1,6 +1,7 @@
 """The right patient or nothing: those who agree, and those who almost do."""
 
 import random
+import re
 from collections import Counter
 from typing import ClassVar
 from urllib.parse import parse_qs
@@ -95,6 +96,20 @@ def test_images_without_id_or_with_a_foreign_issuer_match_nobody(ehr):
     ):
         with pytest.raises(PatientNotMatched):
             match(ehr, identity, patient())
+
+
+@pytest.mark.parametrize("number", ["P1,P2", "urn:h|P1", "P\\1", "P$1"])
+def test_a_number_with_signs_that_separate_is_asked_for_as_it_is(number):
+    asked = []
+
+    def note(request):
+        asked.append(parse_qs(request.content.decode())["identifier"][0])
+        return page(patient(value=number), patient("2", "P2"))
+
+    identity = PatientIdentity(patient_id=number, issuer="H", birth_date="2000-02-03", sex=None)
+    assert PatientMatcher(client(note), {"H": "urn:h"}).find(identity) == "Patient/1"
+    assert re.sub(r"\\.", "", asked[0]).count("|") == 1
+    assert "," not in re.sub(r"\\.", "", asked[0])
 
 
 def test_a_server_that_ignores_the_search_cannot_give_a_wrong_patient():

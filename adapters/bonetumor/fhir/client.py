@@ -284,6 +284,13 @@ def _next_link(page: Resource) -> str | None:
     return None
 
 
+def token(system: str, value: str) -> str:
+    """A token criterion; what separates tokens is escaped in it (R4 3.1.1.3)."""
+    for special in ("\\", "|", ",", "$"):
+        value = value.replace(special, f"\\{special}")
+    return f"{system}|{value}" if system else value
+
+
 def reference_id(url: str, base_url: str) -> str | None:
     """`Type/id` of a reference to this server, relative or absolute; None for any other."""
     relative = url.removeprefix(base_url)

@@ -25,6 +25,7 @@ _CATEGORIES = {"LP7839-6", "PAT", "SP", "CP"}
 _CODES = {"11526-1", "60568-3", "22634-0", "60567-5", "22637-3"}
 _VOID = {"entered-in-error", "cancelled"}
 _MAX_SLIDES = 16
+_TEXTS = ("text/", "application/pdf", "application/xml", "application/hl7")
 _UID = "urn:oid:"
 
 
@@ -116,6 +117,8 @@ class PathologyReader:
                 self._take_study(resource, found)
 
     def _take(self, source: str, attachment: Resource, found: _Findings) -> None:
+        if str(attachment.get("contentType", "")).startswith(_TEXTS):
+            return  # the report itself, in words
         try:
             with self._attachments.fetch(attachment) as fetched:
                 if fetched.kind is Kind.OTHER:
@@ -123,7 +126,7 @@ class PathologyReader:
                         raise MalformedResource(
                             "attachment: expected JPEG, PNG, TIFF or DICOM, got another format"
                         )
-                    return  # a text or a PDF: the report itself
+                    return
                 found.add(self._slide(source, fetched))
         except (InvalidInput, Rejected) as error:
             found.problems.append(f"{source}: {error}")

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from bonetumor.domain.errors import PatientNotMatched, Rejected
 from bonetumor.domain.study import PatientIdentity
-from bonetumor.fhir.client import FhirClient, Resource, reference_id
+from bonetumor.fhir.client import FhirClient, Resource, reference_id, token
 
 _SEX = {"male": "M", "female": "F"}
 _MERGES = 5
@@ -39,7 +39,7 @@ class PatientMatcher:
             raise PatientNotMatched(
                 "patient: expected an issuer of the PatientID that is configured, got another"
             )
-        found = self._client.search("Patient", {"identifier": f"{system}|{identity.patient_id}"})
+        found = self._client.search("Patient", {"identifier": token(system, identity.patient_id)})
         holders = [p for p in found if _has_identifier(p, system, identity.patient_id)]
         living = {str(p["id"]): p for p in map(self._survivor, holders) if p.get("active", True)}
         if len(living) != 1:

@@ -1,6 +1,6 @@
 """The EHR as a source of evidence: the HealthRecord port over FHIR."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 
 import structlog
@@ -10,7 +10,7 @@ from bonetumor.domain.labs import LabPanel
 from bonetumor.domain.pathology import Pathology
 from bonetumor.domain.study import PatientIdentity, StudyHeader
 from bonetumor.fhir.analytes import Catalogue
-from bonetumor.fhir.client import FhirClient, Resource, reference_id
+from bonetumor.fhir.client import FhirClient, Resource, reference_id, token
 from bonetumor.fhir.labs import LabContext, LabWindow, analytes_in, read_panel
 from bonetumor.fhir.pathology import PathologyReader
 from bonetumor.fhir.patient import PatientMatcher
@@ -18,6 +18,7 @@ from bonetumor.fhir.specimens import specimen_of
 
 _log = structlog.get_logger(__name__)
 _MEMBERS = 200
+_AT_ONCE = 100
 
 
 class FhirHealthRecord:
@@ -68,7 +69,7 @@ class FhirHealthRecord:
         """The one ServiceRequest behind the accession number, if there is exactly one."""
         if not accession_number:
             return None
-        criteria = {"patient": patient.split("/")[1], "identifier": accession_number}
+        criteria = {"patient": patient.split("/")[1], "identifier": token("", accession_number)}
         try:
             candidates = list(self._client.search("ServiceRequest", criteria))
         except Rejected as error:
@@ -88,7 +89,13 @@ class FhirHealthRecord:
             # A day more on both sides: dates without a time, and zones. The window decides.
             day = timedelta(days=1)
             criteria["date"] = f"ge{around - self._window.before - day:%Y-%m-%d}"
-        for observation in self._client.search("Observation", criteria):
+        found = list(self._client.search("Observation", criteria))
+        if not found:
+            # Not every EHR marks its laboratory results as such.
+            del criteria["category"]
+            criteria["code"] = ",".join(f"{s}|{c}" for s, c in self._catalogue.codes)
+            found = list(self._client.search("Observation", criteria))
+        for observation in found:
             if self._is_of(observation, patient):
                 yield observation
 
@@ -101,12 +108,8 @@ class FhirHealthRecord:
             for member in _listed(panel.get("hasMember"))
         ]
         wanted = [r for r in dict.fromkeys(named) if r.startswith("Observation/")]
-        found = []
-        for reference in [r for r in wanted if r not in known][:_MEMBERS]:
-            member = self._read_if_there(reference)
-            if member is not None and self._is_of(member, patient):
-                found.append(member)
-        return found
+        missing = [r for r in wanted if r not in known][:_MEMBERS]
+        return [m for m in self._by_ids("Observation", missing) if self._is_of(m, patient)]
 
     def _specimens(self, observations: Iterable[Resource]) -> dict[str, Resource]:
         """The Specimens behind results of ours: a haemolysed one invalidates some of them."""
@@ -115,8 +118,7 @@ class FhirHealthRecord:
             for observation in observations
             if (reference := self._specimen_of_ours(observation))
         }
-        read = {reference: self._read_if_there(reference) for reference in sorted(wanted)}
-        return {reference: specimen for reference, specimen in read.items() if specimen}
+        return {f"Specimen/{s['id']}": s for s in self._by_ids("Specimen", sorted(wanted))}
 
     def _specimen_of_ours(self, observation: Resource) -> str | None:
         try:
@@ -125,12 +127,17 @@ class FhirHealthRecord:
         except (AttributeError, TypeError):
             return None  # a broken one: the panel names it
 
-    def _read_if_there(self, reference: str) -> Resource | None:
-        try:
-            return self._client.read(reference)
-        except Rejected as error:
-            _log.warning("not to be had", kind=reference.partition("/")[0], reason=str(error))
-            return None
+    def _by_ids(self, kind: str, references: Sequence[str]) -> Iterator[Resource]:
+        """Resources of a kind, many at a time; a server that refuses the question gives none."""
+        ids = [reference.partition("/")[2] for reference in references]
+        for start in range(0, len(ids), _AT_ONCE):
+            try:
+                yield from self._client.search(
+                    kind, {"_id": ",".join(ids[start : start + _AT_ONCE])}
+                )
+            except Rejected as error:
+                _log.warning("not to be had", kind=kind, reason=str(error))
+                return
 
     def _is_of(self, observation: Resource, patient: str) -> bool:
         """Whether the Observation is about the patient, whatever the server thought."""

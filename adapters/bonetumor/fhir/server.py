@@ -83,7 +83,7 @@ class FhirReportServer:
         """
         report = self._find(_REPORT, run_key)
         if report is None or not _is_open(report):
-            said = "none" if report is None else "one that a person has taken over"
+            said = "none" if report is None else f"one that is {report.get('status')} by now"
             raise Rejected(f"withdraw: expected a report of ours, got {said}")
         said_by_it = self._results_of(report, run_key)
         changed = [{**resource, "status": "entered-in-error"} for resource in (*said_by_it, report)]

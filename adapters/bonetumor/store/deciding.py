@@ -85,12 +85,20 @@ class Deciding(LedgerTables):
             )
             return True
 
-    def note(self, study_instance_uid: UID, kind: str, detail: str) -> None:
-        """Adds what a person did to the story of a study."""
+    def note_withdrawal(self, study_instance_uid: UID, by: str, reason: str) -> None:
+        """Remembers that a report was withdrawn; late evidence makes no new one after that."""
         with self._transaction() as connection:
-            row = study_row(connection, study_instance_uid)
-            revision = 0 if row is None else int(row["revision"])
-            self._event(connection, study_instance_uid, revision, kind, detail)
+            row = study_row(connection, study_instance_uid, lock=True)
+            if row is None:
+                return
+            if row["state"] == StudyState.DONE:
+                connection.execute(
+                    update(studies)
+                    .where(studies.c.study_instance_uid == study_instance_uid)
+                    .values(next_attempt_at=None)
+                )
+            detail = f"by {by}: {reason}"
+            self._event(connection, study_instance_uid, int(row["revision"]), "withdrawn", detail)
 
     def newest_run(self, study_instance_uid: UID) -> str | None:
         """The run key of the newest result of a study, if there is one."""

@@ -7,6 +7,8 @@ from datetime import datetime
 from bonetumor.domain.labs import LabPanel
 from bonetumor.domain.pathology import Pathology
 
+_PROBLEMS_SHOWN = 10
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
@@ -77,7 +79,7 @@ def describe_evidence(evidence: Evidence, acquired_at: datetime | None) -> tuple
     if evidence.pathology is not None:
         reports, slides = len(evidence.pathology.reports), len(evidence.pathology.slides)
         said.append(f"pathology: {reports} reports, {slides} slides with a picture")
-        said += [f"not understood: {problem}" for problem in evidence.pathology.not_understood]
+        said += _describe_problems(evidence.pathology.not_understood)
     return tuple(said)
 
 
@@ -95,4 +97,11 @@ def _describe_labs(labs: LabPanel, acquired_at: datetime | None) -> list[str]:
         said.append(f"blood read and not weighed: {', '.join(shown)}")
     if labs.outside_window:
         said.append(f"{labs.outside_window} blood markers too old or too new to be used")
-    return [*said, *(f"not understood: {problem}" for problem in labs.not_understood)]
+    return [*said, *_describe_problems(labs.not_understood)]
+
+
+def _describe_problems(problems: tuple[str, ...]) -> list[str]:
+    """The first problems in full: a reader of the report needs to know that there are more."""
+    said = [f"not understood: {problem}" for problem in problems[:_PROBLEMS_SHOWN]]
+    more = len(problems) - len(said)
+    return [*said, f"not understood: {more} more"] if more else said

@@ -157,8 +157,8 @@ class Desk(Protocol):
         """Ends a held or failed study for good, without a result."""
         ...
 
-    def note(self, study_instance_uid: UID, kind: str, detail: str) -> None:
-        """Adds what a person did to the story of a study."""
+    def note_withdrawal(self, study_instance_uid: UID, by: str, reason: str) -> None:
+        """Remembers that a report was withdrawn; late evidence makes no new one after that."""
         ...
 
     def newest_run(self, study_instance_uid: UID) -> str | None:

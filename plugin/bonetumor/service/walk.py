@@ -12,6 +12,7 @@ from bonetumor.domain.assessment import Assessment
 from bonetumor.domain.case import Evidence
 from bonetumor.domain.errors import (
     BoneTumorError,
+    EvidencePending,
     InvalidInput,
     Misconfigured,
     ModelFault,
@@ -69,7 +70,9 @@ class Walk:
         try:
             outcome = self._work[step](claim)
         except Unavailable as error:
-            wait = max(self._retry_after(claim), timedelta(seconds=error.retry_after_s or 0.0))
+            wait = timedelta(seconds=error.retry_after_s or 0.0)
+            if not isinstance(error, EvidencePending):  # which knows exactly how long
+                wait = max(wait, self._retry_after(claim))
             self._ledger.put_off(claim, _say(error), self._clock() + wait)
         except PatientNotMatched as error:
             self._ledger.stop(claim, StudyState.HELD, _say(error))

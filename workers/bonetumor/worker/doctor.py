@@ -88,10 +88,23 @@ def _ehr(settings: Settings) -> str:
     client = wiring.build_fhir_client(settings)
     if client is None or settings.ehr is None:
         return "none configured: no blood, no pathology, no DiagnosticReport"
-    version = str(client.metadata().get("fhirVersion", "unknown"))
-    if not version.startswith("4.0"):
-        raise Unavailable(f"FHIR server: expected version 4.0, got {version}")
-    return f"{settings.ehr.base_url} speaks FHIR {version}"
+    offered = client.capabilities()
+    if not offered.fhir_version.startswith("4.0"):
+        raise Unavailable(f"FHIR server: expected version 4.0, got {offered.fhir_version}")
+    missing = [
+        kind for kind in ("Patient", "Observation") if not offered.offers(kind, "search-type")
+    ]
+    if missing:
+        raise Unavailable(f"FHIR server: expected searches of {', '.join(missing)}, got none")
+    takes = [k for k in ("DiagnosticReport", "DocumentReference") if offered.offers(k, "create")]
+    written = takes[0] if takes else "nothing"
+    if settings.ehr.write != "auto":
+        written = {"hl7": "HL7 v2", "none": "nothing: it reads ours"}[settings.ehr.write]
+    elif not takes and settings.ehr.hl7 is not None:
+        written = "HL7 v2"
+    plain = "" if settings.ehr.base_url.startswith("https:") else "; not encrypted"
+    said = f"speaks FHIR {offered.fhir_version}, gets {written}{plain}"
+    return f"{settings.ehr.base_url} {said}"
 
 
 CHECKS: dict[str, Check] = {

@@ -63,7 +63,7 @@ def withdraw(
         said = "no EHR that is written to" if server is None else "no result"
         raise InvalidInput(f"withdraw: expected a report of {study}, got {said}")
     changed = server.withdraw(run_key)
-    ledger.note(uid, "withdrawn", f"by {by or getpass.getuser()}: {reason}")
+    ledger.note_withdrawal(uid, by or getpass.getuser(), reason)
     _out.print(f"{changed} resources of {study} are marked as entered in error.")
 
 
