@@ -41,6 +41,7 @@ def slides(*names):
     ("earlier", "now", "reason"),
     [
         (NOTHING, NOTHING, None),
+        (NOTHING, replace(NOTHING, patient="Patient/2"), "another patient"),
         (NOTHING, labs(lab()), "blood markers arrived"),
         (NOTHING, labs(lab(analyte=Analyte.PSA)), None),
         (NOTHING, slides("Media/1"), "pathology arrived"),

@@ -170,7 +170,7 @@ def test_retry_after_is_honoured(asked):
         assert caught.value.retry_after_s == 2.0
     elif asked and "2100" in asked:
         assert waited == []  # too long to wait here: the ledger puts the study off
-        assert caught.value.retry_after_s > 1e9
+        assert caught.value.retry_after_s == 3600
     else:
         assert all(0 < w < 1 for w in waited)
 
@@ -280,6 +280,21 @@ def test_conditional_creates_and_transactions_make_nothing_twice(ehr):
         device, {"identifier": "s|v"}
     )
     assert len(ehr.store.search("Device", {})) == 1
+
+
+def test_a_server_that_ignores_the_criteria_gives_us_no_one_elses_resource():
+    posted = []
+
+    def answer(request):
+        if "_search" in request.url.path:
+            other = {"identifier": [{"system": "s", "value": "other"}], "id": "9"}
+            return page({"resourceType": "Device", **other})
+        posted.append(request.url.path)
+        return httpx.Response(201, json={"resourceType": "Device", "id": "10"})
+
+    device = {"resourceType": "Device", "identifier": [{"system": "s", "value": "v"}]}
+    assert client(answer).create_once(device, {"identifier": "s|v"}) == "Device/10"
+    assert len(posted) == 1
 
 
 def test_a_transaction_bundle_can_be_loaded_into_the_simulated_ehr(ehr):

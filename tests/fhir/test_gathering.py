@@ -1,5 +1,7 @@
 """Gathering over a real server, through faults: all of the evidence, or none and a reason."""
 
+from datetime import UTC, datetime, timedelta
+
 import httpx
 import pytest
 
@@ -13,6 +15,7 @@ from bonetumor.worker import wiring
 from bonetumor.worker.settings import Settings
 from kit import studies
 from kit.faults import FAULTS, FaultProxy
+from kit.fhir import client as stub
 
 NUMBER = 31
 
@@ -103,6 +106,19 @@ def test_a_patient_of_another_server_is_not_ours(loaded):
     )
     assert stray.status_code == 201, stray.text
     assert "psa" not in {r.analyte for r in gathered(loaded.base_url).labs.results}
+
+
+def test_changes_are_asked_for_and_an_unknown_answer_counts_as_a_change(loaded):
+    evidence = gathered(loaded.base_url)
+    settings = Settings(ehr={"base_url": loaded.base_url, "identifier_systems": {"": SYSTEM}})
+    client = FhirClient(loaded.base_url)
+    record = wiring.build_record(settings, client)
+    now = datetime.now(UTC)
+    assert record.changed_since(evidence.patient, now - timedelta(hours=1))
+    assert not record.changed_since(evidence.patient, now + timedelta(hours=1))
+    client.close()
+    refusing = stub(lambda _: httpx.Response(400))
+    assert wiring.build_record(settings, refusing).changed_since("Patient/1", now)
 
 
 def test_specimens_and_members_of_panels_are_fetched_and_unmarked_results_are_found(loaded):

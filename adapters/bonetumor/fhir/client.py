@@ -136,7 +136,7 @@ class FhirClient:
         Two matches (412) and a race that was lost (409) are settled by looking again.
         """
         kind = str(resource["resourceType"])
-        found = next(self.search(kind, criteria), None)
+        found = self._own(resource, criteria)
         if found is None:
             query = str(httpx.QueryParams(dict(criteria)))
             try:
@@ -144,10 +144,15 @@ class FhirClient:
                     "POST", kind, json=resource, headers={"If-None-Exist": query}
                 )
             except Refused as error:
-                found = next(self.search(kind, criteria), None)
+                found = self._own(resource, criteria)
                 if error.status not in {409, 412} or found is None:
                     raise
         return f"{kind}/{found['id']}"
+
+    def _own(self, resource: Resource, criteria: Mapping[str, str]) -> Resource | None:
+        """What the server holds of the resource, whatever else it answers the search with."""
+        found = self.search(str(resource["resourceType"]), criteria)
+        return next((f for f in found if _same(f, resource)), None)
 
     def update(self, resource: Resource) -> Resource:
         """Replaces a resource of ours, if it is still the version that was read (R4 3.1.0.5)."""
@@ -260,6 +265,19 @@ class FhirClient:
 def _not_let_in(request: Request) -> FhirUnavailable:
     """Credentials can be put right: the study waits for that and does not fail."""
     return FhirUnavailable(f"{request.name}: expected our credentials to be taken, got 401")
+
+
+def _same(found: Resource, resource: Resource) -> bool:
+    """Whether a resource that was found goes by the first name of ours."""
+    own = _names(resource)
+    return bool(own) and own[0] in _names(found)
+
+
+def _names(resource: Resource) -> list[tuple[object, object]]:
+    """Identifiers; tags for resources that have none, such as Provenance."""
+    identifiers = [(i.get("system"), i.get("value")) for i in resource.get("identifier") or []]
+    tags = (resource.get("meta") or {}).get("tag") or []
+    return identifiers or [(t.get("system"), t.get("code")) for t in tags]
 
 
 def _resources(page: Resource) -> Iterator[Resource]:

@@ -1,7 +1,7 @@
 """The EHR as a source of evidence: the HealthRecord port over FHIR."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import structlog
 
@@ -19,6 +19,7 @@ from bonetumor.fhir.specimens import specimen_of
 _log = structlog.get_logger(__name__)
 _MEMBERS = 200
 _AT_ONCE = 100
+_WATCHED = ("Observation", "DiagnosticReport", "DocumentReference", "ImagingStudy")
 
 
 class FhirHealthRecord:
@@ -46,6 +47,22 @@ class FhirHealthRecord:
     def check_patient(self, patient: str) -> str:
         """The Patient that a person chose; raises PatientNotMatched if the EHR has none such."""
         return self._matcher.check(patient)
+
+    def changed_since(self, patient: str, moment: datetime) -> bool:
+        """Whether anything about the patient may have changed; True where that is not known."""
+        updated = {"_lastUpdated": f"gt{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"}
+        key = patient.partition("/")[2]
+        try:
+            if any(self._client.search("Patient", {"_id": key, **updated})):
+                return True
+            return any(
+                True
+                for kind in _WATCHED
+                if self._client.capabilities().offers(kind, "search-type")
+                for _ in self._client.search(kind, {"patient": key, **updated})
+            )
+        except Rejected:
+            return True
 
     def labs(self, patient: str, header: StudyHeader) -> LabPanel | None:
         """Blood markers near the images, or None if the EHR holds none."""

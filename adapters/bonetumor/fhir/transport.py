@@ -17,6 +17,7 @@ from bonetumor.domain.errors import FhirUnavailable, MalformedResource, Rejected
 # 500 may pass, but a server that fails on a request is not asked the same again at once.
 _LATER = frozenset({408, 425, 500})
 _SOON = frozenset({429, 502, 503, 504})
+_LONGEST_WAIT_S = 3600.0
 _MAX_BYTES = 64 * 1024 * 1024
 
 
@@ -231,15 +232,16 @@ def _check(request: Request, response: httpx.Response, body: bytes) -> None:
 
 
 def _retry_after(header: str | None) -> float | None:
-    """Seconds, or a date (RFC 9110 10.2.3)."""
+    """Seconds, or a date (RFC 9110 10.2.3); an hour at most, in case a clock is wrong."""
     if header is None:
         return None
     if header.strip().isdigit():
-        return float(header)
+        return min(float(header), _LONGEST_WAIT_S)
     try:
-        return max(0.0, parsedate_to_datetime(header).timestamp() - time.time())
+        asked = parsedate_to_datetime(header).timestamp() - time.time()
     except ValueError:
         return None
+    return min(max(0.0, asked), _LONGEST_WAIT_S)
 
 
 def _why(outcome: object) -> str:

@@ -52,9 +52,12 @@ class Evidence:
 def why_superseded(earlier: Evidence, now: Evidence) -> str | None:
     """What makes a result from earlier evidence out of date; None if nothing does.
 
-    Evidence that was missing and has come, and evidence that was used and has since been corrected
-    or withdrawn. A newer value of the same marker is no reason: it is another day's blood.
+    Another patient behind the same identifiers; evidence that was missing and has come; evidence
+    that was used and has since been corrected or withdrawn. A newer value of the same marker is no
+    reason: it is another day's blood.
     """
+    if now.patient != earlier.patient:
+        return "the EHR has another patient behind the identifiers now"
     if now.has_labs and not earlier.has_labs:
         return "blood markers arrived"
     if now.has_slides and not earlier.has_slides:

@@ -102,6 +102,10 @@ class HealthRecord(Protocol):
         """The Patient that a person chose; raises PatientNotMatched if there is none such."""
         ...
 
+    def changed_since(self, patient: str, moment: datetime) -> bool:
+        """Whether anything about the patient may have changed; True where that is not known."""
+        ...
+
     def labs(self, patient: str, header: StudyHeader) -> LabPanel | None:
         """Blood markers near the images, or None if the EHR holds none."""
         ...

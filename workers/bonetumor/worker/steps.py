@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from bonetumor.domain.case import Evidence, why_superseded
-from bonetumor.domain.errors import InvalidInput, Rejected, Unavailable
+from bonetumor.domain.errors import InvalidInput, PatientNotMatched, Rejected, Unavailable
 from bonetumor.domain.progress import Claim, Step, StudyState
 from bonetumor.domain.study import Study
+from bonetumor.domain.uid import UID
 from bonetumor.service.assess import assess
 from bonetumor.service.deliver import confirm_archived, confirm_reported
 from bonetumor.service.gather import await_evidence, gather
@@ -23,6 +24,8 @@ from bonetumor.service.ports import (
     StudyReader,
 )
 from bonetumor.service.walk import Outcome, Work
+
+_CLOCKS_APART = timedelta(minutes=10)  # between us and the EHR, and the time a commit may take
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +55,7 @@ class IoSteps:
         self._shelve = shelve
         self._clock = clock
         self._readiness = readiness
+        self._looked_at: dict[UID, datetime] = {}
         self._ledger = ledger
         self._studies = studies
         self._record = record
@@ -124,17 +128,29 @@ class IoSteps:
     def look_again(self, claim: Claim) -> Outcome:
         """Whether evidence has come that makes the result out of date.
 
-        Asking is all it does: an EHR that is down, or that lost the patient meanwhile, changes
-        nothing of a result that stands.
+        An EHR that is down changes nothing of a result that stands. One that no longer agrees who
+        the patient is holds the study: a person must look at the report.
         """
+        earlier, begun = self._ledger.evidence(claim), self._clock()
+        nothing_new = Outcome(detail="", again_at=self._again_at(claim))
         try:
+            if not self._may_have_changed(claim.study_instance_uid, earlier):
+                return nothing_new
             now = self._gathered(self._ledger.study(claim.study_instance_uid))
+        except PatientNotMatched:
+            raise
         except (Unavailable, InvalidInput, Rejected):
-            return Outcome(detail="", again_at=self._again_at(claim))
-        reason = why_superseded(self._ledger.evidence(claim), now)
-        if reason is None:
-            return Outcome(detail="", again_at=self._again_at(claim))
-        return Outcome(detail=reason, superseding=now)
+            return nothing_new
+        self._looked_at[claim.study_instance_uid] = begun
+        reason = why_superseded(earlier, now)
+        return Outcome(detail=reason, superseding=now) if reason else nothing_new
+
+    def _may_have_changed(self, study_instance_uid: UID, earlier: Evidence) -> bool:
+        """Asks the EHR for changes only; after a start of this process, everything is read once."""
+        last = self._looked_at.get(study_instance_uid)
+        if self._record is None or earlier.patient is None or last is None:
+            return True
+        return self._record.changed_since(earlier.patient, last - _CLOCKS_APART)
 
     def _gathered(self, study: Study) -> Evidence:
         chosen = self._ledger.chosen_patient(study.study_instance_uid)
@@ -144,6 +160,11 @@ class IoSteps:
         """When to ask the EHR again; None once late evidence no longer counts."""
         if self._record is None:
             return None
+        self._looked_at = {
+            study: at
+            for study, at in self._looked_at.items()
+            if self._clock() - at <= self._readiness.watch
+        }
         again_at = self._clock() + self._readiness.poll
         ends = self._ledger.assessment(claim).assessed_at + self._readiness.watch
         return again_at if again_at <= ends else None
