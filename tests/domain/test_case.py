@@ -86,6 +86,7 @@ def test_a_reader_is_told_how_old_the_blood_was_and_what_was_not_understood():
         "not understood: Observation/9 (crp): why",
     ):
         assert part in said
+    assert "blood taken on the day of the images" in describe_evidence(labs(lab()), NOW)
     assert "1 reports, 0 slides" in "; ".join(describe_evidence(slides(), NOW))
 
 

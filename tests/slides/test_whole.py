@@ -1,7 +1,9 @@
 """Whole slides: tissue found, tiles sampled, memory bounded; from files and from a real Orthanc."""
 
+import http.server
 import subprocess
 import sys
+import threading
 from io import BytesIO
 
 import httpx
@@ -149,6 +151,28 @@ def test_a_slide_behind_dicomweb_is_sampled_as_the_file_is(orthanc, tmp_path):
     for series in (str(made.SeriesInstanceUID), ""):
         address = SlideAddress(base, str(made.StudyInstanceUID), series)
         assert SlideSampler(tiles=16).sample_dicomweb(address) == expected
+
+
+def test_a_service_that_sends_us_elsewhere_is_not_followed():
+    asked = []
+
+    class Elsewhere(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_response(302)
+            self.send_header("Location", "/elsewhere")
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Elsewhere) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        base = f"http://127.0.0.1:{server.server_address[1]}/dicom-web"
+        with pytest.raises(FhirUnavailable, match="TooManyRedirects"):
+            SlideSampler().sample_dicomweb(SlideAddress(base, "1.2.3", ""))
+        server.shutdown()
+    assert "/elsewhere" not in asked
 
 
 def test_a_slide_that_the_service_does_not_have_is_refused_and_a_dead_service_is_unavailable(

@@ -256,7 +256,9 @@ def _open_file(file: Path) -> Iterator[Slide]:
 
 @contextmanager
 def _open_dicomweb(address: SlideAddress) -> Iterator[Slide]:
-    client = DICOMwebClient(url=address.base_url.rstrip("/"))
+    session = requests.Session()
+    session.max_redirects = 0  # the site listed this origin, and no other
+    client = DICOMwebClient(url=address.base_url.rstrip("/"), session=session)
     series = address.series_instance_uid or _slide_series(client, address.study_instance_uid)
     with WsiDicom.open_web(WsiDicomWebClient(client), address.study_instance_uid, series) as slide:
         yield _DicomSlide(slide)

@@ -94,7 +94,8 @@ def _describe_labs(labs: LabPanel, acquired_at: datetime | None) -> list[str]:
             round((m - acquired_at).total_seconds() / 86400) for m in (taken[0], taken[-1])
         )
         span = f"{first:+d}" if first == last else f"{first:+d} to {last:+d}"
-        said.append(f"blood taken {span} days from the images")
+        day = "on the day of" if first == last == 0 else f"{span} days from"
+        said.append(f"blood taken {day} the images")
     shown = [r.analyte for r in labs.results if r not in labs.weighed]
     if shown:
         said.append(f"blood read and not weighed: {', '.join(shown)}")

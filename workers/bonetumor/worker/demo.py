@@ -54,7 +54,7 @@ def run_demo(plan: DemoPlan, say: Console) -> None:
     work = out / "plugin"
     for folder in (work, out / "archive"):
         shutil.rmtree(folder, ignore_errors=True)
-    for old in (*out.glob("*.dcm"), *out.glob("overlay*.png")):
+    for old in (*out.glob("*.dcm"), *out.glob("overlay*.png"), *out.glob("report*.pdf")):
         old.unlink()
     work.mkdir(parents=True)
     if plan.study is not None:

@@ -1,5 +1,6 @@
 """What the demo leaves behind: pictures with boxes, JSON, and a page for people."""
 
+import base64
 import json
 import shutil
 from collections.abc import Sequence
@@ -41,7 +42,7 @@ def write_pages(
     objects: Sequence[Path],
     posted: list[dict[str, Any]],
 ) -> None:
-    """Writes sr.dcm, report.json, detections.json, overlay.png and index.html."""
+    """Writes sr.dcm, report.json, report.pdf, detections.json, overlay.png and index.html."""
     names = _copy_objects(out, objects)
     bundle = {
         "resourceType": "Bundle",
@@ -61,11 +62,21 @@ def write_pages(
         studies=list(zip(shown, overlays, strict=True)),
         objects=names,
         posted=posted,
+        pages=_write_pdfs(out, posted),
         trained_on=next(
             (s.assessment.algorithm.training_data for s in shown if s.assessment), None
         ),
     )
     (out / "index.html").write_text(page)
+
+
+def _write_pdfs(out: Path, posted: list[dict[str, Any]]) -> list[str]:
+    """The pages that the EHR got with its reports: report.pdf, report-2.pdf, …"""
+    forms = [form for resource in posted for form in resource.get("presentedForm") or []]
+    names = ["report.pdf" if n == 1 else f"report-{n}.pdf" for n in range(1, len(forms) + 1)]
+    for name, form in zip(names, forms, strict=True):
+        (out / name).write_bytes(base64.b64decode(form["data"]))
+    return names
 
 
 def _copy_objects(out: Path, objects: Sequence[Path]) -> list[str]:
