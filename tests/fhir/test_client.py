@@ -297,6 +297,26 @@ def test_a_server_that_ignores_the_criteria_gives_us_no_one_elses_resource():
     assert len(posted) == 1
 
 
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (httpx.Response(201, json={"resourceType": "Device", "id": "10"}), "Device/10"),
+        (httpx.Response(201, headers={"Location": f"{BASE}/Device/11/_history/1"}), "Device/11"),
+        (httpx.Response(201, headers={"Location": "Device/12"}), "Device/12"),
+        (httpx.Response(201), None),
+        (httpx.Response(201, headers={"Location": "/elsewhere"}), None),
+    ],
+)
+def test_a_server_may_answer_a_create_with_or_without_a_body(answer, expected):
+    device = {"resourceType": "Device", "identifier": [{"system": "s", "value": "v"}]}
+    asked = client(lambda r: page() if "_search" in r.url.path else answer)
+    if expected is None:
+        with pytest.raises(MalformedResource, match="neither body nor Location"):
+            asked.create_once(device, {"identifier": "s|v"})
+    else:
+        assert asked.create_once(device, {"identifier": "s|v"}) == expected
+
+
 def test_a_transaction_bundle_can_be_loaded_into_the_simulated_ehr(ehr):
     patient = {"fullUrl": "urn:uuid:1", "resource": {"resourceType": "Patient"}}
     lab = {"resourceType": "Observation", "subject": {"reference": "urn:uuid:1"}}

@@ -78,6 +78,15 @@ def test_late_blood_makes_one_superseding_sr_and_amends_the_report(tmp_path, ort
         assert plugin.ledger.story(study) == before
         assert _revision(plugin, study) == 2
 
+        withdrawn = plugin.command(
+            "ehr", "withdraw", study, "--reason", "wrong patient", "--by", "dr"
+        )
+        assert withdrawn.returncode == 0, withdrawn.stderr
+        [report] = report_of(fhir_server, study)
+        assert report["status"] == "entered-in-error"
+        assert _next_look(plugin, study) is None
+        assert "wrong patient" in plugin.command("status", study, "--json").stdout
+
 
 def test_a_result_may_wait_for_evidence_and_says_so(tmp_path, orthanc, fhir_server):
     number = 22

@@ -1,5 +1,6 @@
 """Settings: one file, the environment before it, and every wrong field named."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,17 @@ def test_the_example_is_a_whole_settings_file():
     assert settings.archive.ae_title == "PACS"
     assert settings.ehr.identifier_systems == {"": "https://hospital.example/patient-id"}
     assert settings.spool == Path("/var/lib/bonetumor/spool")
+
+
+def test_everything_that_the_example_leaves_out_is_valid_too(tmp_path):
+    opened = re.sub(r"(?m)^# (\[[a-z.0-9]+\]|[a-z_0-9]+ = )", r"\1", EXAMPLE.read_text())
+    assert opened.count("\n[") > EXAMPLE.read_text().count("\n[")
+    (tmp_path / "opened.toml").write_text(opened)
+    settings = read_settings(tmp_path / "opened.toml")
+    assert settings.ehr.smart.client_id == "bonetumor"
+    assert settings.ehr.hl7.port == 2575
+    assert settings.web.port == 8080
+    assert settings.ehr.local_codes == {"https://hospital.example/lab|AP": "alp"}
 
 
 def test_the_environment_comes_before_the_file(monkeypatch):

@@ -21,6 +21,7 @@ from bonetumor.fhir.transport import Answer, Breaker, Refused, Request, Sink, Tr
 
 Resource = dict[str, Any]
 _JSON = "application/fhir+json"
+_WHOLE = {"Accept": _JSON, "Prefer": "return=representation"}
 _MAX_PAGES = 200
 _MAX_PAGE = 20_000
 _NO_SEARCH_BY_POST = frozenset({404, 405, 501})
@@ -137,17 +138,19 @@ class FhirClient:
         """
         kind = str(resource["resourceType"])
         found = self._own(resource, criteria)
-        if found is None:
-            query = str(httpx.QueryParams(dict(criteria)))
-            try:
-                found = self._resource(
-                    "POST", kind, json=resource, headers={"If-None-Exist": query}
-                )
-            except Refused as error:
-                found = self._own(resource, criteria)
-                if error.status not in {409, 412} or found is None:
-                    raise
-        return f"{kind}/{found['id']}"
+        if found is not None:
+            return f"{kind}/{found['id']}"
+        query = str(httpx.QueryParams(dict(criteria)))
+        headers = {"If-None-Exist": query, "Content-Type": _JSON, **_WHOLE}
+        request = Request("POST", urljoin(self._base, kind), headers=headers, json=resource)
+        try:
+            answer = self._patiently(request, again=False)
+        except Refused as error:
+            found = self._own(resource, criteria)
+            if error.status not in {409, 412} or found is None:
+                raise
+            return f"{kind}/{found['id']}"
+        return _created(kind, answer)
 
     def _own(self, resource: Resource, criteria: Mapping[str, str]) -> Resource | None:
         """What the server holds of the resource, whatever else it answers the search with."""
@@ -265,6 +268,19 @@ class FhirClient:
 def _not_let_in(request: Request) -> FhirUnavailable:
     """Credentials can be put right: the study waits for that and does not fail."""
     return FhirUnavailable(f"{request.name}: expected our credentials to be taken, got 401")
+
+
+def _created(kind: str, answer: Answer) -> str:
+    """The reference of what was made: from the body, or from Location where there is none."""
+    key = answer.resource().get("id")
+    if key is None:
+        _, _, rest = answer.location.rpartition(f"{kind}/")
+        key = rest.split("/")[0] if rest != answer.location else None
+    if not key:
+        raise MalformedResource(
+            f"{answer.name}: expected the id of what was made, got neither body nor Location"
+        )
+    return f"{kind}/{key}"
 
 
 def _same(found: Resource, resource: Resource) -> bool:

@@ -99,7 +99,7 @@ def graph(
         made.append((PICTURE, _media(result, anchors, illustration.png)))
     made.append((REPORT, _report(result, anchors, illustration, places, earlier)))
     for role, resource in made:
-        if role in places.held and "status" in resource and role != PICTURE:
+        if earlier is not None and role in places.held and role != PICTURE:
             resource["status"] = "amended"
     return [*made, (PROVENANCE, provenance(result, anchors, places, earlier))]
 

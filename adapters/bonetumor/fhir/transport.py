@@ -51,10 +51,11 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole body that came with a status of success."""
+    """A whole body that came with a status of success, and where a new resource lies."""
 
     name: str
     body: bytes
+    location: str = ""
 
     def resource(self) -> dict[str, Any]:
         """The body as a resource.
@@ -200,7 +201,7 @@ class Transport:
                         )
                 body = sink.file.getvalue() if isinstance(sink.file, BytesIO) else b""
                 _check(request, response, body)
-                return Answer(request.name, body)
+                return Answer(request.name, body, response.headers.get("Location", ""))
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise FhirUnavailable(
                 f"{request.name}: expected an answer, got {type(error).__name__}", at_once=True
