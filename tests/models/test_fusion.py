@@ -10,7 +10,7 @@ import torch
 from bonetumor.domain.assessment import Modality, TumourClass
 from bonetumor.domain.errors import InvalidInput
 from bonetumor.domain.image import BoundingBox
-from bonetumor.domain.labs import Analyte, LabPanel, LabResult
+from bonetumor.domain.labs import WEIGHED, Analyte, LabPanel, LabResult
 from bonetumor.domain.pathology import SlideTiles
 from bonetumor.fusion.calibration import fit_conformal, fit_temperature
 from bonetumor.fusion.classifier import FusionClassifier
@@ -116,8 +116,8 @@ def test_the_vocabulary_knows_every_word_of_the_text():
 def test_missing_analytes_are_flagged_not_zero():
     values = ratios(LabPanel(results=(_lab(Analyte.ALP, 256, 40, 128),)))
     assert values[0] == 2.0
-    assert values[len(Analyte)] == 0.0
-    assert values[len(Analyte) + 1 :].sum() == len(Analyte) - 1
+    assert values[len(WEIGHED)] == 0.0
+    assert values[len(WEIGHED) + 1 :].sum() == len(WEIGHED) - 1
 
 
 def test_a_crop_holds_the_box_in_its_middle():

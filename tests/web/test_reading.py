@@ -24,6 +24,7 @@ from kit.results import result
 PICTURE = Illustration(png=b"png", pdf=b"pdf")
 EHR = "https://ehr.test/fhir"
 KEY = rsa.generate_private_key(65537, 2048)
+PAST = 1_700_000_000
 READ = {"Authorization": "Bearer site"}
 
 
@@ -213,26 +214,27 @@ def token(**change):
 
 
 @pytest.mark.parametrize(
-    ("headers", "kind", "status"),
+    ("said", "kind", "status"),
     [
-        (token(), "DiagnosticReport", 200),
-        (token(), "Observation", 200),
-        (token(), "Provenance", 403),
-        (token(scope="user/*.read"), "Provenance", 200),
-        (token(scope="patient/*.rs"), "DiagnosticReport", 403),
-        (token(scope="system/DiagnosticReport.cud"), "DiagnosticReport", 403),
-        (token(exp=time.time() - 60), "DiagnosticReport", 401),
-        (token(exp=None), "DiagnosticReport", 401),
-        (token(aud="https://elsewhere.test"), "DiagnosticReport", 401),
-        (token(iss="https://elsewhere.test"), "DiagnosticReport", 401),
-        (jwt.encode({"scope": "system/*.rs"}, "", "none"), "DiagnosticReport", 401),
-        (jwt.encode({"scope": "system/*.rs"}, "k" * 64, "HS384"), "DiagnosticReport", 401),
-        (token()[:-4] + "AAAA", "DiagnosticReport", 401),
-        ("garbage", "DiagnosticReport", 401),
+        ({}, "DiagnosticReport", 200),
+        ({}, "Observation", 200),
+        ({}, "Provenance", 403),
+        ({"scope": "user/*.read"}, "Provenance", 200),
+        ({"scope": "patient/*.rs"}, "DiagnosticReport", 403),
+        ({"scope": "system/DiagnosticReport.cud"}, "DiagnosticReport", 403),
+        ({"exp": PAST}, "DiagnosticReport", 401),
+        ({"exp": None}, "DiagnosticReport", 401),
+        ({"aud": "https://elsewhere.test"}, "DiagnosticReport", 401),
+        ({"iss": "https://elsewhere.test"}, "DiagnosticReport", 401),
+        (lambda: jwt.encode({"scope": "system/*.rs"}, "", "none"), "DiagnosticReport", 401),
+        (lambda: jwt.encode({"scope": "system/*.rs"}, "k" * 64, "HS384"), "DiagnosticReport", 401),
+        (lambda: token()[:-4] + "AAAA", "DiagnosticReport", 401),
+        (lambda: "garbage", "DiagnosticReport", 401),
     ],
 )
-def test_smart_tokens_are_checked(ledger, headers, kind, status):
+def test_smart_tokens_are_checked(ledger, said, kind, status):
     put(ledger, 3)
+    bearer = said() if callable(said) else token(**said)
     access = SmartTokens(
         issuer="https://auth.test",
         audience="https://us.test/fhir",
@@ -240,7 +242,7 @@ def test_smart_tokens_are_checked(ledger, headers, kind, status):
     )
     app = build_read_api(ledger, access, version="1", key_set={})
     with TestClient(app) as client:
-        answer = client.get(f"/fhir/{kind}", headers={"Authorization": f"Bearer {headers}"})
+        answer = client.get(f"/fhir/{kind}", headers={"Authorization": f"Bearer {bearer}"})
     assert answer.status_code == status, answer.text
 
 
