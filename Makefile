@@ -43,7 +43,7 @@ bench-ehr: $(VENV)/.develop tests/parts/.ready
 	$(BIN)/python tests/bench_ehr.py
 
 $(VENV)/.runtime: deploy/locks/runtime.txt pyproject.toml
-	@echo "Installing the locked dependencies: about two minutes and, with a CPU build of torch, 520 MB."
+	@echo "Installing the locked dependencies: about two minutes and, with a CPU build of torch, 530 MB."
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) --require-hashes --no-deps -r deploy/locks/runtime.txt
 	$(PIP) $(TORCH) $(if $(TORCH_INDEX),--index-url "$(TORCH_INDEX)")
