@@ -13,7 +13,7 @@ from bonetumor.domain.progress import StudyState
 from bonetumor.domain.uid import UID
 from bonetumor.service.ports import Clock
 from bonetumor.store.engine import WRITES
-from bonetumor.store.schema import events, studies
+from bonetumor.store.schema import documents, events, studies
 
 
 class LedgerTables:
@@ -49,6 +49,18 @@ class LedgerTables:
             raise StorageUnavailable(
                 f"ledger: expected the database to answer, got {type(error.orig).__name__}"
             ) from error
+
+    def _newest_document(self, study: UID, kind: str) -> bytes | None:
+        """The document of a kind that the latest revision has."""
+        query = (
+            select(documents.c.body)
+            .where(documents.c.study_instance_uid == study, documents.c.kind == kind)
+            .order_by(documents.c.revision.desc())
+            .limit(1)
+        )
+        with self._transaction(write=False) as connection:
+            body = connection.scalar(query)
+        return None if body is None else bytes(body)
 
     def _event(
         self, connection: Connection, study: UID, revision: int, kind: str, detail: str

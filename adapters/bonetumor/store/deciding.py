@@ -1,6 +1,6 @@
 """Deciding, as the ledger records it: what people do about a case, by whom and why."""
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, insert, update
 
 from bonetumor.domain.progress import STOPPED, StudyState
 from bonetumor.domain.uid import UID
@@ -102,18 +102,8 @@ class Deciding(LedgerTables):
 
     def newest_run(self, study_instance_uid: UID) -> str | None:
         """The run key of the newest result of a study, if there is one."""
-        query = (
-            select(documents.c.body)
-            .where(
-                documents.c.study_instance_uid == study_instance_uid,
-                documents.c.kind == formats.ASSESSMENT,
-            )
-            .order_by(documents.c.revision.desc())
-            .limit(1)
-        )
-        with self._transaction(write=False) as connection:
-            body = connection.scalar(query)
-        return None if body is None else formats.decode_assessment(bytes(body)).run_key
+        body = self._newest_document(study_instance_uid, formats.ASSESSMENT)
+        return None if body is None else formats.decode_assessment(body).run_key
 
     def _resume(self, connection: Connection, study: UID) -> tuple[int, str] | None:
         """Puts a stopped study back where it stopped; its revision and that state."""

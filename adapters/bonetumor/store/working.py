@@ -112,18 +112,8 @@ class Working(LedgerTables):
 
     def chosen_patient(self, study_instance_uid: UID) -> str | None:
         """The Patient that a person named for the study, the last one if several did."""
-        query = (
-            select(documents.c.body)
-            .where(
-                documents.c.study_instance_uid == study_instance_uid,
-                documents.c.kind == formats.CHOSEN_PATIENT,
-            )
-            .order_by(documents.c.revision.desc())
-            .limit(1)
-        )
-        with self._transaction(write=False) as connection:
-            body = connection.scalar(query)
-        return None if body is None else bytes(body).decode()
+        body = self._newest_document(study_instance_uid, formats.CHOSEN_PATIENT)
+        return None if body is None else body.decode()
 
     def finish(
         self,
