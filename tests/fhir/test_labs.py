@@ -116,6 +116,7 @@ def _without_value(**more):
     [
         (observation(unit="furlong"), "got furlong"),
         (observation(unit="mg/dL"), "converts to U/L, got mg/dL"),
+        (observation(2.0, "meq/L", "2777-1"), "converts to mg/dL, got meq/L"),
         (observation(valueQuantity={"value": "1,234", "code": "U/L"}), "thousands"),
         (observation(valueQuantity={"value": "many", "code": "U/L"}), "numeric value"),
         (observation(valueQuantity={"value": True, "code": "U/L"}), "numeric value"),

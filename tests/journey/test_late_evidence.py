@@ -27,6 +27,13 @@ def load(fhir_server, record, patient=None):
     fhir_server.load(json.loads(text))
 
 
+def of_known_patient(number, folder, fhir_server):
+    """An image of a patient of whom the EHR knows no more than who it is."""
+    load(fhir_server, only(studies.record(number), "Patient"))
+    [file] = studies.write(folder / "study", number)
+    return file, str(pydicom.dcmread(file).StudyInstanceUID)
+
+
 def report_of(fhir_server, study):
     [imaging] = fhir_server.search("ImagingStudy", identifier=f"urn:dicom:uid|urn:oid:{study}")
     return [
@@ -37,11 +44,7 @@ def report_of(fhir_server, study):
 
 
 def test_late_blood_makes_one_superseding_sr_and_amends_the_report(tmp_path, orthanc, fhir_server):
-    number = 21
-    record = studies.record(number)
-    load(fhir_server, only(record, "Patient"))
-    [file] = studies.write(tmp_path / "study", number)
-    study = str(pydicom.dcmread(file).StudyInstanceUID)
+    file, study = of_known_patient(21, tmp_path, fhir_server)
     plugin = Plugin(
         tmp_path / "plugin",
         archive=orthanc,
@@ -55,7 +58,7 @@ def test_late_blood_makes_one_superseding_sr_and_amends_the_report(tmp_path, ort
         [first] = report_of(fhir_server, study)
         assert "missing: pathology, labs" in first["conclusion"]
 
-        load(fhir_server, only(record, "Observation"), first["subject"]["reference"])
+        load(fhir_server, only(studies.record(21), "Observation"), first["subject"]["reference"])
         wait_until(lambda: _revision(plugin, study) == 2, 60, "a second revision")
         assert plugin.wait(study) is StudyState.DONE, plugin.problem(study)
         [second] = report_of(fhir_server, study)
@@ -89,10 +92,7 @@ def test_late_blood_makes_one_superseding_sr_and_amends_the_report(tmp_path, ort
 
 
 def test_a_result_may_wait_for_evidence_and_says_so(tmp_path, orthanc, fhir_server):
-    number = 22
-    load(fhir_server, only(studies.record(number), "Patient"))
-    [file] = studies.write(tmp_path / "study", number)
-    study = str(pydicom.dcmread(file).StudyInstanceUID)
+    file, study = of_known_patient(22, tmp_path, fhir_server)
     plugin = Plugin(
         tmp_path / "plugin",
         archive=orthanc,

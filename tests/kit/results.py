@@ -23,6 +23,14 @@ from bonetumor.service.ports import Result
 HEAT_MAP = HeatMap(region=BoundingBox(x0=-5, y0=-5, x1=20, y1=20), values=((0.0, 1.0), (0.5, 0.25)))
 
 
+def blood(source: str) -> LabPanel:
+    """One blood marker."""
+    marker = LabResult(
+        analyte=Analyte.ALP, value=1, unit="U/L", low=None, high=None, taken_at=None, source=source
+    )
+    return LabPanel(results=(marker,), considered=(source,))
+
+
 def result(seed: int) -> Result:
     """A result of any shape: lesions or none, evidence or none, abstained or not."""
     chance = random.Random(seed)
@@ -63,19 +71,7 @@ def result(seed: int) -> Result:
     weights = [chance.random() for _ in TumourClass]
     probabilities = {c: w / sum(weights) for c, w in zip(TumourClass, weights, strict=True)}
     nothing = chance.random() < 0.2
-    labs = LabPanel(
-        results=(
-            LabResult(
-                analyte=Analyte.ALP,
-                value=1,
-                unit="U/L",
-                low=None,
-                high=None,
-                taken_at=None,
-                source="Observation/7",
-            ),
-        )
-    )
+    labs = blood("Observation/7")
     return Result(
         study=Study(
             study_instance_uid=keys.study_instance_uid, instances=(instance,), completeness="quiet"

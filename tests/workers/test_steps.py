@@ -7,28 +7,14 @@ import pytest
 
 from bonetumor.domain.case import Evidence
 from bonetumor.domain.errors import FhirUnavailable, PatientNotMatched
-from bonetumor.domain.labs import Analyte, LabPanel, LabResult
 from bonetumor.domain.progress import Claim, Step
 from bonetumor.worker.steps import IoSteps, Readiness
-from kit.results import result
+from kit.results import blood, result
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 ONE = result(3)
 EARLIER = Evidence(patient="Patient/1", labs=None, pathology=None)
-BLOOD = LabPanel(
-    results=(
-        LabResult(
-            analyte=Analyte.ALP,
-            value=1,
-            unit="U/L",
-            low=None,
-            high=None,
-            taken_at=None,
-            source="Observation/1",
-        ),
-    ),
-    considered=("Observation/1",),
-)
+BLOOD = blood("Observation/1")
 
 
 class Ledger:

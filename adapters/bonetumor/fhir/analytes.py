@@ -22,14 +22,21 @@ LOINC_SYSTEMS = frozenset({LOINC, "urn:oid:2.16.840.1.113883.6.1"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnalyteReading:
-    """How one analyte may come. `molar_mass` in g/mol; `valence` turns equivalents into moles."""
+    """How one analyte may come. `molar_mass` in g/mol; `valence` turns equivalents into moles.
+
+    Equivalents of an analyte without a fixed valence, such as phosphate, say nothing of its moles.
+    """
 
     loinc: frozenset[str]
     unit: str
     plausible: tuple[float, float]
     molar_mass: float | None = None
-    valence: int = 1
-    is_activity: bool = False
+    valence: int | None = None
+
+    @property
+    def is_activity(self) -> bool:
+        """Whether it is an enzyme, measured by what it does."""
+        return self.unit == "U/L"
 
 
 def _reading(
@@ -38,7 +45,7 @@ def _reading(
     plausible: tuple[float, float],
     *,
     molar_mass: float | None = None,
-    valence: int = 1,
+    valence: int | None = None,
 ) -> AnalyteReading:
     return AnalyteReading(
         loinc=frozenset(loinc.split()),
@@ -46,7 +53,6 @@ def _reading(
         plausible=plausible,
         molar_mass=molar_mass,
         valence=valence,
-        is_activity=unit == "U/L",
     )
 
 

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import IO
-from urllib.parse import urljoin
 
 import httpx
 
@@ -111,7 +110,7 @@ class Attachments:
         ends = time.monotonic() + self._limits.deadline_s
         size = 0
         try:
-            with self._http.stream("GET", urljoin(url, url)) as response:
+            with self._http.stream("GET", url) as response:
                 _check(response.status_code)
                 for chunk in response.iter_bytes():
                     size += len(chunk)

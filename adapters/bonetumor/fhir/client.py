@@ -90,16 +90,10 @@ class FhirClient:
         Criteria travel in the body where the server allows it, so that no identifier of a patient
         comes to stand in an access log.
         """
-        for resource in self.search_all(resource_type, criteria):
-            if resource["resourceType"] == resource_type:
-                yield resource
-
-    def search_all(self, resource_type: str, criteria: Mapping[str, str]) -> Iterator[Resource]:
-        """As `search`, with what came along by `_include`."""
         page = self._whole_first_page(resource_type, criteria)
         seen: set[str] = set()
         for _ in range(_MAX_PAGES):
-            yield from _resources(page)
+            yield from _resources(page, resource_type)
             following = _next_link(page)
             if following is None:
                 return
@@ -296,10 +290,10 @@ def _names(resource: Resource) -> list[tuple[object, object]]:
     return identifiers or [(t.get("system"), t.get("code")) for t in tags]
 
 
-def _resources(page: Resource) -> Iterator[Resource]:
+def _resources(page: Resource, resource_type: str) -> Iterator[Resource]:
     for entry in page.get("entry") or []:
         resource = entry.get("resource") if isinstance(entry, dict) else None
-        if isinstance(resource, dict) and isinstance(resource.get("resourceType"), str):
+        if isinstance(resource, dict) and resource.get("resourceType") == resource_type:
             yield resource
 
 

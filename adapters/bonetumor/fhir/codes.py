@@ -10,13 +10,13 @@ from fhir.resources.R4B import get_fhir_model_class
 
 from bonetumor.domain.assessment import Assessment, TumourClass
 from bonetumor.domain.uid import derived_uuid
+from bonetumor.fhir.analytes import LOINC
 from bonetumor.fhir.client import Resource
 
 RUN_SYSTEM = "https://bonetumor.example/fhir/run"
 CODE_SYSTEM = "https://bonetumor.example/fhir/CodeSystem/observation"
 DEVICE_SYSTEM = "https://bonetumor.example/fhir/device"
 DICOM_UID_SYSTEM = "urn:dicom:uid"
-LOINC = "http://loinc.org"
 
 _ICD_O = "http://terminology.hl7.org/CodeSystem/icd-o-3"
 _BEHAVIOUR = {

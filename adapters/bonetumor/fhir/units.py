@@ -32,6 +32,8 @@ def factor(reading: AnalyteReading, unit: str) -> float:
         given = _registry().from_ucum(ucum)
         wanted = _registry().from_ucum(reading.unit)
         if "eq" in ucum:
+            if reading.valence is None:
+                raise InvalidInput(f"expected a unit that converts to {reading.unit}, got {unit}")
             given = given / reading.valence
         if reading.molar_mass and given.check("[substance] / [length] ** 3"):
             given = given * reading.molar_mass * _registry().from_ucum("g/mol")

@@ -14,7 +14,6 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, Protocol
 
-import httpx
 import numpy as np
 import openslide
 import requests
@@ -291,7 +290,7 @@ def _reading() -> Iterator[None]:
         if status in {408, 425, 429} or status >= 500:
             raise FhirUnavailable(f"DICOMweb: expected 2xx, got {status}") from error
         raise UnsupportedImage(f"DICOMweb: expected the slide, got {status}") from error
-    except (requests.RequestException, httpx.HTTPError) as error:
+    except requests.RequestException as error:
         raise FhirUnavailable(
             f"DICOMweb: expected an answer, got {type(error).__name__}"
         ) from error

@@ -72,8 +72,8 @@ class SmartSettings(_Group):
     )
     token_url: str = Field("", description="Empty to ask .well-known/smart-configuration")
     scope: str = Field(
-        "system/Patient.rs system/Observation.crus system/Specimen.r system/DiagnosticReport.crus "
-        "system/DocumentReference.crs system/Media.crs system/Binary.r system/ImagingStudy.crs "
+        "system/Patient.rs system/Observation.crus system/Specimen.rs system/DiagnosticReport.crus "
+        "system/DocumentReference.crus system/Media.crus system/Binary.r system/ImagingStudy.crs "
         "system/Endpoint.r system/ServiceRequest.rs system/Organization.cs system/Device.cs "
         "system/Provenance.cs",
         description="Scopes asked for (SMART 2.1)",

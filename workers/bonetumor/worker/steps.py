@@ -98,11 +98,12 @@ class IoSteps:
 
     def confirm_sr(self, claim: Claim) -> Outcome:
         """Whether the archive has the SR; without an EHR this ends the walk."""
+        result = self._result(claim)
         detail = "no archive is configured"
         if self._archive is not None:
-            detail = confirm_archived(self._archive, self._result(claim))
+            detail = confirm_archived(self._archive, result)
         if self._shelve is not None:
-            self._shelve(self._result(claim))
+            self._shelve(result)
             detail += "; the report can be read from us"
         if self._reports is None:
             again_at = self._again_at(claim)
@@ -141,9 +142,18 @@ class IoSteps:
             raise
         except (Unavailable, InvalidInput, Rejected):
             return nothing_new
-        self._looked_at[claim.study_instance_uid] = begun
+        self._remember_look(claim.study_instance_uid, begun)
         reason = why_superseded(earlier, now)
         return Outcome(detail=reason, superseding=now) if reason else nothing_new
+
+    def _remember_look(self, study_instance_uid: UID, begun: datetime) -> None:
+        """Remembers a look at everything, and forgets those at studies that are watched no more."""
+        self._looked_at[study_instance_uid] = begun
+        self._looked_at = {
+            study: at
+            for study, at in self._looked_at.items()
+            if begun - at <= self._readiness.watch
+        }
 
     def _may_have_changed(self, study_instance_uid: UID, earlier: Evidence) -> bool:
         """Asks the EHR for changes only; after a start of this process, everything is read once."""
@@ -160,11 +170,6 @@ class IoSteps:
         """When to ask the EHR again; None once late evidence no longer counts."""
         if self._record is None:
             return None
-        self._looked_at = {
-            study: at
-            for study, at in self._looked_at.items()
-            if self._clock() - at <= self._readiness.watch
-        }
         again_at = self._clock() + self._readiness.poll
         ends = self._ledger.assessment(claim).assessed_at + self._readiness.watch
         return again_at if again_at <= ends else None

@@ -1,0 +1,108 @@
+"""Instances, evidence and assessments for a ledger, and a clock that the test moves."""
+
+from datetime import UTC, datetime, timedelta
+
+from bonetumor.domain.assessment import Algorithm, Assessment, Diagnosis, Modality, TumourClass
+from bonetumor.domain.case import Evidence
+from bonetumor.domain.labs import Analyte, LabPanel, LabResult
+from bonetumor.domain.pathology import Pathology, PathologySlide
+from bonetumor.domain.study import Instance, InstanceKeys
+from bonetumor.service.ledger import ShelvedReport
+
+START = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+class Clock:
+    def __init__(self):
+        self.now = START
+
+    def __call__(self):
+        return self.now
+
+    def forward(self, seconds):
+        self.now += timedelta(seconds=seconds)
+
+
+def instance(number=1, study="1.2.3", sha256="a", at=START):
+    keys = InstanceKeys(
+        study_instance_uid=study,
+        series_instance_uid=f"{study}.1",
+        sop_instance_uid=f"{study}.1.{number}",
+        sop_class_uid="1.2.840.10008.5.1.4.1.1.1.1",
+    )
+    return Instance(
+        keys=keys,
+        transfer_syntax_uid="1.2.840.10008.1.2.1",
+        size=7,
+        sha256=sha256 * 64,
+        received_at=at,
+        calling_ae_title="PACS",
+    )
+
+
+def complete(ledger, study="1.2.3"):
+    ledger.record_instance(instance(study=study))
+    assert ledger.close_study(study, 1, "quiet")
+
+
+EVIDENCE = Evidence(
+    patient="Patient/1",
+    labs=LabPanel(
+        results=(
+            LabResult(
+                analyte=Analyte.ALP,
+                value=1.5,
+                unit="U/L",
+                low=None,
+                high=2.0,
+                taken_at=START,
+                source="Observation/1",
+            ),
+        ),
+        not_understood=("Observation/2: why",),
+    ),
+    pathology=Pathology(
+        slides=(PathologySlide(source="Media/1", content_type="image/png", data=b"\xff\0\x80"),),
+        reports=("DiagnosticReport/1",),
+    ),
+)
+
+
+def assessment(key="k"):
+    return Assessment(
+        run_key=key * 64,
+        lesions=(),
+        diagnosis=Diagnosis(
+            probabilities={
+                TumourClass.BENIGN: 0.1,
+                TumourClass.INTERMEDIATE: 0.2,
+                TumourClass.MALIGNANT: 0.7,
+            },
+            prediction_set=(TumourClass.MALIGNANT,),
+            abstained=False,
+            out_of_distribution=False,
+            used=(Modality.LABS,),
+        ),
+        algorithm=Algorithm(
+            name="a", version="1", bundle_version="1", bundle_sha256="0" * 64, training_data="x"
+        ),
+        completeness="quiet",
+        missing=(Modality.IMAGE,),
+        images_assessed=1,
+        assessed_at=START,
+    )
+
+
+def shelved(key="r1", study="1.2.3", patient="Patient/1", minutes=0):
+    return ShelvedReport(
+        report_id=key,
+        resource_ids=(key, f"{key}-class", "device"),
+        study_instance_uid=study,
+        run=key * 8,
+        patient=patient,
+        patient_id="P",
+        accession_number="A1",
+        acquired_at=START,
+        written_at=START + timedelta(minutes=minutes),
+        body="[]",
+    )

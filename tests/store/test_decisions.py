@@ -1,0 +1,112 @@
+"""Late evidence, people's decisions and reports that we serve, as the ledger keeps them."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+from bonetumor.domain.progress import STATE_AFTER, Step, StudyState
+from bonetumor.service.ledger import ReportQuery
+from kit.ledger import EVIDENCE, START, assessment, complete, instance, shelved
+
+
+def finished(ledger, again_at=None):
+    """A study that walked to its end."""
+    complete(ledger)
+    for step, saved in (
+        (Step.GATHER, EVIDENCE),
+        (Step.ASSESS, assessment()),
+        (Step.SEND_SR, None),
+        (Step.CONFIRM_SR, None),
+        (Step.SEND_REPORT, None),
+        (Step.CONFIRM_REPORT, None),
+    ):
+        claim = ledger.claim("1.2.3", step, "me")
+        due = again_at if step is Step.CONFIRM_REPORT else None
+        ledger.finish(claim, STATE_AFTER[step], saved, "done", due)
+
+
+def test_a_finished_study_is_looked_at_again_only_when_its_time_comes(ledger, clock):
+    finished(ledger)
+    assert ledger.due() == []
+    assert ledger.claim("1.2.3", Step.LOOK_AGAIN, "me") is None
+
+
+def test_looking_again_leaves_no_event_and_sets_the_next_time(ledger, clock):
+    finished(ledger, START + timedelta(seconds=10))
+    assert ledger.due() == []
+    clock.forward(10)
+    assert ledger.due() == [("1.2.3", Step.LOOK_AGAIN)]
+    before = ledger.story("1.2.3")
+    ledger.rest(ledger.claim("1.2.3", Step.LOOK_AGAIN, "me"), START + timedelta(seconds=30))
+    assert ledger.due() == []
+    clock.forward(20)
+    ledger.rest(ledger.claim("1.2.3", Step.LOOK_AGAIN, "me"), None)
+    assert ledger.due() == []
+    assert ledger.story("1.2.3") == before
+
+
+def test_late_evidence_opens_one_revision_with_itself_gathered(ledger, clock):
+    finished(ledger, START)
+    claim = ledger.claim("1.2.3", Step.LOOK_AGAIN, "me")
+    later = replace(EVIDENCE, labs=None)
+    ledger.supersede(claim, later, "pathology arrived")
+    ledger.supersede(claim, later, "again")
+    assert ledger.due() == [("1.2.3", Step.ASSESS)]
+    claim = ledger.claim("1.2.3", Step.ASSESS, "me")
+    assert claim.revision == 2
+    assert ledger.evidence(claim) == later
+    assert ledger.predecessor(claim).run_key == assessment().run_key
+    assert [e.detail for e in ledger.story("1.2.3")].count("reopened: pathology arrived") == 1
+
+
+def test_a_person_holds_releases_and_rejects_and_each_is_told(ledger):
+    complete(ledger)
+    claim = ledger.claim("1.2.3", Step.GATHER, "worker")
+    assert ledger.hold("1.2.3", "dr", "wrong side?")
+    ledger.finish(claim, StudyState.GATHERED, EVIDENCE, "too late")
+    assert ledger.progress()[0].state is StudyState.HELD
+    assert not ledger.hold("1.2.3", "dr", "again")
+    assert ledger.release("1.2.3", "dr", "checked", "Patient/7")
+    assert not ledger.release("1.2.3", "dr", "again")
+    assert ledger.due() == [("1.2.3", Step.GATHER)]
+    assert ledger.chosen_patient("1.2.3") == "Patient/7"
+    assert not ledger.reject("1.2.3", "dr", "on its way")
+    ledger.hold("1.2.3", "dr", "no")
+    assert ledger.reject("1.2.3", "dr", "test images")
+    assert not ledger.retry("1.2.3")
+    told = [(e.kind, e.detail) for e in ledger.story("1.2.3")]
+    assert ("held", "by dr: wrong side?") in told
+    assert ("released", "by dr for Patient/7: checked") in told
+    assert ("rejected", "by dr: test images") in told
+
+
+def test_the_last_choice_of_a_patient_counts(ledger):
+    complete(ledger)
+    assert ledger.chosen_patient("1.2.3") is None
+    for patient in ("Patient/1", "Patient/2"):
+        ledger.hold("1.2.3", "dr", "who")
+        ledger.release("1.2.3", "dr", "him", patient)
+    assert ledger.chosen_patient("1.2.3") == "Patient/2"
+
+
+def test_a_late_image_leaves_a_held_study_held_and_starts_it_over_once_released(ledger):
+    complete(ledger)
+    ledger.hold("1.2.3", "dr", "wait")
+    ledger.record_instance(instance(2))
+    [row] = ledger.progress()
+    assert (row.state, row.revision, row.instances) == (StudyState.HELD, 2, 2)
+    ledger.release("1.2.3", "dr", "go")
+    assert ledger.progress()[0].state is StudyState.RECEIVING
+    assert ledger.close_study("1.2.3", 2, "quiet")
+
+
+def test_the_newest_report_of_a_study_is_found_and_the_earlier_is_kept(ledger):
+    for report in (shelved(), shelved("r2", minutes=1), shelved("r2", minutes=1)):
+        ledger.keep(report)
+    ledger.keep(shelved("other", study="9", patient="Patient/2"))
+    assert [r.report_id for r in ledger.find(ReportQuery(patient="Patient/1"))] == ["r2"]
+    assert len(ledger.find(ReportQuery())) == 2
+    assert ledger.holding("r1").report_id == "r1"
+    assert ledger.holding("device").report_id == "r2"
+    assert ledger.holding("none") is None
+    assert ledger.find(ReportQuery(acquired_until=START)) == []
+    assert len(ledger.find(ReportQuery(acquired_from=START, identifier="A1", limit=1))) == 1
