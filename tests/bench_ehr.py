@@ -21,7 +21,7 @@ from bonetumor.domain.study import PatientIdentity, StudyHeader
 from bonetumor.fhir.client import FhirClient
 from bonetumor.service.gather import gather
 from bonetumor.slides.whole import SlideSampler
-from bonetumor.worker import wiring
+from bonetumor.worker import wiring_ehr
 from bonetumor.worker.settings import Settings
 from kit.servers import FhirServer
 from kit.slides import write_slide
@@ -76,7 +76,7 @@ def bench_gather(folder: Path) -> None:
         seen: list[httpx.Request] = []
         http = httpx.Client(event_hooks={"request": [seen.append]}, timeout=60)
         client = FhirClient(server.base_url, http=http)
-        record = wiring.build_record(settings, client)
+        record = wiring_ehr.build_record(settings, client)
         header = StudyHeader(
             study_instance_uid="1.2",
             patient=PatientIdentity(

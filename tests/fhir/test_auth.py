@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from bonetumor.domain.errors import FhirUnavailable, Misconfigured
 from bonetumor.fhir.auth import BackendServices, jwks, read_signing_key
 from bonetumor.fhir.client import FhirClient
-from bonetumor.worker import wiring
+from bonetumor.worker import wiring_ehr
 from bonetumor.worker.settings import Settings
 
 BASE = "http://ehr.test/fhir"
@@ -222,7 +222,7 @@ def tls(tmp_path_factory):
 def _reaches(tls, **ehr) -> bool:
     _, port = tls
     made = {"base_url": f"https://127.0.0.1:{port}/fhir", "identifier_systems": {}}
-    client = wiring.build_fhir_client(Settings(ehr=made | ehr))
+    client = wiring_ehr.build_fhir_client(Settings(ehr=made | ehr))
     try:
         client.metadata()
     except FhirUnavailable:

@@ -11,7 +11,7 @@ from bonetumor.fhir.client import FhirClient, Patience
 from bonetumor.phantom.dicom import acquired_at, birth_date, patient_id
 from bonetumor.phantom.fhir import SYSTEM
 from bonetumor.service.gather import gather
-from bonetumor.worker import wiring
+from bonetumor.worker import wiring_ehr
 from bonetumor.worker.settings import Settings
 from kit import studies
 from kit.faults import FAULTS, FaultProxy
@@ -48,7 +48,7 @@ def gathered(base_url, deadline_s=30.0):
         base_url, patience=Patience(deadline_s=deadline_s, tries=2), sleep=lambda _: None
     )
     try:
-        return gather(header(), wiring.build_record(settings, client))
+        return gather(header(), wiring_ehr.build_record(settings, client))
     finally:
         client.close()
 
@@ -114,13 +114,13 @@ def test_changes_are_asked_for_and_an_unknown_answer_counts_as_a_change(loaded):
     evidence = gathered(loaded.base_url)
     settings = Settings(ehr={"base_url": loaded.base_url, "identifier_systems": {"": SYSTEM}})
     client = FhirClient(loaded.base_url)
-    record = wiring.build_record(settings, client)
+    record = wiring_ehr.build_record(settings, client)
     now = datetime.now(UTC)
     assert record.changed_since(evidence.patient, now - timedelta(hours=1))
     assert not record.changed_since(evidence.patient, now + timedelta(hours=1))
     client.close()
     refusing = stub(lambda _: httpx.Response(400))
-    assert wiring.build_record(settings, refusing).changed_since("Patient/1", now)
+    assert wiring_ehr.build_record(settings, refusing).changed_since("Patient/1", now)
 
 
 def test_specimens_and_members_of_panels_are_fetched_and_unmarked_results_are_found(loaded):
@@ -160,7 +160,7 @@ def test_specimens_and_members_of_panels_are_fetched_and_unmarked_results_are_fo
         ]
         settings = Settings(ehr={"base_url": loaded.base_url, "identifier_systems": {"": system}})
         client = FhirClient(loaded.base_url)
-        record = wiring.build_record(settings, client)
+        record = wiring_ehr.build_record(settings, client)
         unmarked = record.labs(who["reference"], header())
         assert [r.analyte for r in unmarked.results] == ["alp"]
         assert "haemolysed" in unmarked.not_understood[0]

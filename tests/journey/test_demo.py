@@ -34,7 +34,7 @@ def demo(tmp_path_factory):
 
 def test_the_demo_shows_each_step_and_leaves_everything(demo):
     out, said = demo
-    for step in ("receiving", "complete", "gathered", "assessed", "sr_confirmed", "done"):
+    for step in ("receiving", "complete", "gathered", "assessed", "confirmed", "done"):
         assert step in said
     assert (out / "report.pdf").read_bytes().startswith(b"%PDF")
     report = pydicom.dcmread(out / "sr.dcm")

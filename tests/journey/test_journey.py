@@ -136,7 +136,7 @@ def test_status_and_doctor_speak_plainly(journey):
     plugin, study, _ = journey
     rows = json.loads(plugin.command("status", "--json").stdout)
     assert [r["state"] for r in rows if r["study_instance_uid"] == study] == ["done"]
-    assert "sr_confirmed" in plugin.command("status", study, "--json").stdout
+    assert "confirmed" in plugin.command("status", study, "--json").stdout
     checked = plugin.command("doctor")
     assert checked.returncode == 0, checked.stdout
     assert "Everything is well" in checked.stdout
@@ -199,14 +199,13 @@ def _rebuilt(journey, *, three_d: bool = True, lesions: bool = True):
     """The result of the journey again, as the archive adapter makes it."""
     from dataclasses import replace
 
-    from bonetumor.domain.progress import Claim, Step
+    from bonetumor.domain.progress import Claim, Errand, Step
     from bonetumor.service.ports import Result
 
     plugin, uid, _ = journey
     claim = Claim(
-        study_instance_uid=uid,
+        errand=Errand(study_instance_uid=uid, step=Step.SEND),
         revision=1,
-        step=Step.SEND_SR,
         owner="",
         attempt=0,
         put_offs=0,

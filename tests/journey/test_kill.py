@@ -15,9 +15,7 @@ WALK = [
     StudyState.COMPLETE,
     StudyState.GATHERED,
     StudyState.ASSESSED,
-    StudyState.SR_SENT,
-    StudyState.SR_CONFIRMED,
-    StudyState.REPORT_SENT,
+    StudyState.DELIVERING,
 ]
 TRIES = 6
 

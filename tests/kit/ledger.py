@@ -6,8 +6,9 @@ from bonetumor.domain.assessment import Algorithm, Assessment, Diagnosis, Modali
 from bonetumor.domain.case import Evidence
 from bonetumor.domain.labs import Analyte, LabPanel, LabResult
 from bonetumor.domain.pathology import Pathology, PathologySlide
+from bonetumor.domain.progress import STATE_AFTER, Content, Errand, Step, StudyState
 from bonetumor.domain.study import Instance, InstanceKeys
-from bonetumor.service.ledger import ShelvedReport
+from bonetumor.service.ledger import Closing, ShelvedReport
 
 START = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -40,9 +41,37 @@ def instance(number=1, study="1.2.3", sha256="a", at=START):
     )
 
 
+def errand(step, study="1.2.3", destination="", content=Content.RESULT):
+    return Errand(study_instance_uid=study, step=step, destination=destination, content=content)
+
+
+def walk_to_deliveries(ledger, *destinations, key="k"):
+    """Gathers, assesses and dispatches a complete study."""
+    for step, state, saved, names in (
+        (Step.GATHER, StudyState.GATHERED, EVIDENCE, ()),
+        (Step.ASSESS, StudyState.ASSESSED, assessment(key), ()),
+        (Step.DISPATCH, StudyState.DELIVERING, None, destinations),
+    ):
+        claim = ledger.claim(errand(step), "me")
+        ledger.finish(claim, state, saved, "done", deliver_to=names)
+
+
+def deliver(ledger, step, destination="pacs", again_at=None, content=Content.RESULT):
+    """One step of one delivery."""
+    claim = ledger.claim(errand(step, destination=destination, content=content), "me")
+    ledger.finish(claim, STATE_AFTER[step], None, "done", again_at)
+    return claim
+
+
 def complete(ledger, study="1.2.3"):
     ledger.record_instance(instance(study=study))
-    assert ledger.close_study(study, 1, "quiet")
+    assert close(ledger, study)
+
+
+def close(ledger, study="1.2.3", revision=1, **judged):
+    return ledger.close_study(
+        Closing(study_instance_uid=study, revision=revision, completeness="quiet", **judged)
+    )
 
 
 EVIDENCE = Evidence(

@@ -14,6 +14,7 @@ from pynetdicom.sop_class import Verification
 from bonetumor.dicom.inbox import Spool
 from bonetumor.dicom.listener import Limits, Listener
 from bonetumor.dicom.negotiation import Policy
+from bonetumor.dicom.normalized import NormalizedServices
 from bonetumor.dicom.upper_layer import Deadlines
 from bonetumor.service.intake import Intake
 from bonetumor.store.engine import open_engine
@@ -38,7 +39,7 @@ class Site:
         self.spool = Spool(folder / "spool", max_object_bytes=4_000_000, min_free_bytes=0)
         self.spool.prepare()
         chosen = {
-            "ae_title": "BONETUMOR",
+            "ae_titles": frozenset({"BONETUMOR"}),
             "calling_ae_titles": frozenset(),
             "max_pdu_bytes": MAX_PDU,
         }
@@ -48,6 +49,7 @@ class Site:
             deadlines=Deadlines(associate_s=1.0, pdu_s=1.0, idle_s=2.0),
             limits=Limits(associations=12, associations_per_peer=12),
             intake=Intake(inbox=self.spool, ledger=self.ledger, clock=lambda: datetime.now(UTC)),
+            told=NormalizedServices(self.ledger, self.ledger),
             tls=tls,
         )
         self.listener.start()

@@ -3,55 +3,60 @@
 from dataclasses import replace
 from datetime import timedelta
 
-from bonetumor.domain.progress import STATE_AFTER, Step, StudyState
+from bonetumor.domain.progress import Step, StudyState
 from bonetumor.service.ledger import ReportQuery
-from kit.ledger import EVIDENCE, START, assessment, complete, instance, shelved
+from kit.ledger import (
+    EVIDENCE,
+    START,
+    assessment,
+    close,
+    complete,
+    deliver,
+    errand,
+    instance,
+    shelved,
+    walk_to_deliveries,
+)
 
 
 def finished(ledger, again_at=None):
     """A study that walked to its end."""
     complete(ledger)
-    for step, saved in (
-        (Step.GATHER, EVIDENCE),
-        (Step.ASSESS, assessment()),
-        (Step.SEND_SR, None),
-        (Step.CONFIRM_SR, None),
-        (Step.SEND_REPORT, None),
-        (Step.CONFIRM_REPORT, None),
-    ):
-        claim = ledger.claim("1.2.3", step, "me")
-        due = again_at if step is Step.CONFIRM_REPORT else None
-        ledger.finish(claim, STATE_AFTER[step], saved, "done", due)
+    walk_to_deliveries(ledger, "pacs", "ehr")
+    deliver(ledger, Step.SEND, "pacs")
+    deliver(ledger, Step.CONFIRM, "pacs")
+    deliver(ledger, Step.SEND, "ehr")
+    deliver(ledger, Step.CONFIRM, "ehr", again_at)
 
 
 def test_a_finished_study_is_looked_at_again_only_when_its_time_comes(ledger, clock):
     finished(ledger)
     assert ledger.due() == []
-    assert ledger.claim("1.2.3", Step.LOOK_AGAIN, "me") is None
+    assert ledger.claim(errand(Step.LOOK_AGAIN), "me") is None
 
 
 def test_looking_again_leaves_no_event_and_sets_the_next_time(ledger, clock):
     finished(ledger, START + timedelta(seconds=10))
     assert ledger.due() == []
     clock.forward(10)
-    assert ledger.due() == [("1.2.3", Step.LOOK_AGAIN)]
+    assert ledger.due() == [errand(Step.LOOK_AGAIN)]
     before = ledger.story("1.2.3")
-    ledger.rest(ledger.claim("1.2.3", Step.LOOK_AGAIN, "me"), START + timedelta(seconds=30))
+    ledger.rest(ledger.claim(errand(Step.LOOK_AGAIN), "me"), START + timedelta(seconds=30))
     assert ledger.due() == []
     clock.forward(20)
-    ledger.rest(ledger.claim("1.2.3", Step.LOOK_AGAIN, "me"), None)
+    ledger.rest(ledger.claim(errand(Step.LOOK_AGAIN), "me"), None)
     assert ledger.due() == []
     assert ledger.story("1.2.3") == before
 
 
 def test_late_evidence_opens_one_revision_with_itself_gathered(ledger, clock):
     finished(ledger, START)
-    claim = ledger.claim("1.2.3", Step.LOOK_AGAIN, "me")
+    claim = ledger.claim(errand(Step.LOOK_AGAIN), "me")
     later = replace(EVIDENCE, labs=None)
     ledger.supersede(claim, later, "pathology arrived")
     ledger.supersede(claim, later, "again")
-    assert ledger.due() == [("1.2.3", Step.ASSESS)]
-    claim = ledger.claim("1.2.3", Step.ASSESS, "me")
+    assert ledger.due() == [errand(Step.ASSESS)]
+    claim = ledger.claim(errand(Step.ASSESS), "me")
     assert claim.revision == 2
     assert ledger.evidence(claim) == later
     assert ledger.predecessor(claim).run_key == assessment().run_key
@@ -60,14 +65,14 @@ def test_late_evidence_opens_one_revision_with_itself_gathered(ledger, clock):
 
 def test_a_person_holds_releases_and_rejects_and_each_is_told(ledger):
     complete(ledger)
-    claim = ledger.claim("1.2.3", Step.GATHER, "worker")
+    claim = ledger.claim(errand(Step.GATHER), "worker")
     assert ledger.hold("1.2.3", "dr", "wrong side?")
     ledger.finish(claim, StudyState.GATHERED, EVIDENCE, "too late")
     assert ledger.progress()[0].state is StudyState.HELD
     assert not ledger.hold("1.2.3", "dr", "again")
     assert ledger.release("1.2.3", "dr", "checked", "Patient/7")
     assert not ledger.release("1.2.3", "dr", "again")
-    assert ledger.due() == [("1.2.3", Step.GATHER)]
+    assert ledger.due() == [errand(Step.GATHER)]
     assert ledger.chosen_patient("1.2.3") == "Patient/7"
     assert not ledger.reject("1.2.3", "dr", "on its way")
     ledger.hold("1.2.3", "dr", "no")
@@ -96,7 +101,7 @@ def test_a_late_image_leaves_a_held_study_held_and_starts_it_over_once_released(
     assert (row.state, row.revision, row.instances) == (StudyState.HELD, 2, 2)
     ledger.release("1.2.3", "dr", "go")
     assert ledger.progress()[0].state is StudyState.RECEIVING
-    assert ledger.close_study("1.2.3", 2, "quiet")
+    assert close(ledger, revision=2)
 
 
 def test_the_newest_report_of_a_study_is_found_and_the_earlier_is_kept(ledger):

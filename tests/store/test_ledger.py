@@ -7,13 +7,25 @@ import pytest
 from sqlalchemy import inspect, text, update
 
 from bonetumor.domain.errors import Misconfigured, StorageUnavailable
-from bonetumor.domain.progress import Refusal, Step, StudyState
+from bonetumor.domain.progress import DeliveryState, Refusal, Step, StudyState
 from bonetumor.service.ledger import Arrival
 from bonetumor.store.engine import open_engine
 from bonetumor.store.ledger import SqlLedger
 from bonetumor.store.schema import schema_version
 from bonetumor.worker.wiring import owner
-from kit.ledger import EVIDENCE, START, Clock, assessment, complete, instance, shelved
+from kit.ledger import (
+    EVIDENCE,
+    START,
+    Clock,
+    assessment,
+    close,
+    complete,
+    deliver,
+    errand,
+    instance,
+    shelved,
+    walk_to_deliveries,
+)
 
 
 def test_an_instance_opens_its_study_once(ledger):
@@ -46,19 +58,21 @@ def test_refusals_are_kept_the_newest_first_and_not_for_ever(ledger, monkeypatch
     assert [r.sop_instance_uid for r in ledger.refusals()] == ["4", "3", "2"]
 
 
-def test_a_study_closes_only_after_quiet_and_only_at_its_revision(ledger, clock):
+def test_a_study_closes_once_and_only_at_its_revision(ledger, clock):
     ledger.record_instance(instance(1))
-    assert ledger.quiet_since(START - timedelta(seconds=1)) == []
-    assert ledger.quiet_since(START) == [("1.2.3", 1)]
-    assert not ledger.close_study("1.2.3", 2, "quiet")
-    assert ledger.close_study("1.2.3", 1, "quiet")
-    assert not ledger.close_study("1.2.3", 1, "quiet")
-    assert ledger.due() == [("1.2.3", Step.GATHER)]
+    [study] = ledger.receiving()
+    assert (study.study_instance_uid, study.revision, study.last_instance_at) == ("1.2.3", 1, START)
+    assert study.instances == {"1.2.3.1": 1}
+    assert not close(ledger, revision=2)
+    assert close(ledger)
+    assert not close(ledger)
+    assert ledger.receiving() == []
+    assert ledger.due() == [errand(Step.GATHER)]
 
 
 def test_a_late_image_reopens_the_study_and_old_claims_change_nothing(ledger):
     complete(ledger)
-    claim = ledger.claim("1.2.3", Step.GATHER, "me")
+    claim = ledger.claim(errand(Step.GATHER), "me")
     ledger.record_instance(instance(2))
     ledger.finish(claim, StudyState.GATHERED, EVIDENCE, "late")
     [row] = ledger.progress()
@@ -68,34 +82,34 @@ def test_a_late_image_reopens_the_study_and_old_claims_change_nothing(ledger):
 def test_only_one_worker_gets_a_step(ledger):
     complete(ledger)
     with ThreadPoolExecutor(8) as pool:
-        claims = list(pool.map(lambda n: ledger.claim("1.2.3", Step.GATHER, f"w{n}"), range(32)))
+        claims = list(pool.map(lambda n: ledger.claim(errand(Step.GATHER), f"w{n}"), range(32)))
     assert sum(c is not None for c in claims) == 1
     assert ledger.due() == []
 
 
 def test_a_step_that_is_not_next_cannot_be_claimed(ledger):
     complete(ledger)
-    assert ledger.claim("1.2.3", Step.SEND_SR, "me") is None
-    assert ledger.claim("9.9", Step.GATHER, "me") is None
+    assert ledger.claim(errand(Step.DISPATCH), "me") is None
+    assert ledger.claim(errand(Step.GATHER, "9.9"), "me") is None
 
 
 def test_what_a_step_made_is_kept_to_the_bit(ledger):
     complete(ledger)
-    claim = ledger.claim("1.2.3", Step.GATHER, "me")
+    claim = ledger.claim(errand(Step.GATHER), "me")
     ledger.finish(claim, StudyState.GATHERED, EVIDENCE, "done")
-    claim = ledger.claim("1.2.3", Step.ASSESS, "me")
+    claim = ledger.claim(errand(Step.ASSESS), "me")
     assert ledger.evidence(claim) == EVIDENCE
     ledger.finish(claim, StudyState.ASSESSED, assessment(), "done")
-    claim = ledger.claim("1.2.3", Step.SEND_SR, "me")
+    claim = ledger.claim(errand(Step.DISPATCH), "me")
     assert ledger.assessment(claim) == assessment()
 
 
 def test_a_lease_expires_and_a_lost_claim_changes_nothing(ledger, clock):
     complete(ledger)
-    lost = ledger.claim("1.2.3", Step.GATHER, "dead")
+    lost = ledger.claim(errand(Step.GATHER), "dead")
     clock.forward(61)
-    assert ledger.due() == [("1.2.3", Step.GATHER)]
-    taken = ledger.claim("1.2.3", Step.GATHER, "alive")
+    assert ledger.due() == [errand(Step.GATHER)]
+    taken = ledger.claim(errand(Step.GATHER), "alive")
     assert taken.attempt == 2
     ledger.finish(lost, StudyState.GATHERED, EVIDENCE, "too late")
     assert ledger.progress()[0].state is StudyState.COMPLETE
@@ -105,18 +119,18 @@ def test_a_lease_expires_and_a_lost_claim_changes_nothing(ledger, clock):
 
 def test_leases_of_the_dead_are_taken_back_at_once(ledger):
     complete(ledger)
-    ledger.claim("1.2.3", Step.GATHER, owner(77))
+    ledger.claim(errand(Step.GATHER), owner(77))
     assert ledger.free(owner(7)) == 0, "process 7 is not process 77"
     assert ledger.free(owner(77)) == 1
-    assert ledger.claim("1.2.3", Step.GATHER, owner(78)) is not None
+    assert ledger.claim(errand(Step.GATHER), owner(78)) is not None
 
 
 def test_a_poison_study_stops_after_three_attempts(ledger):
     complete(ledger)
     for _ in range(3):
-        assert ledger.claim("1.2.3", Step.GATHER, "host:1") is not None
+        assert ledger.claim(errand(Step.GATHER), "host:1") is not None
         ledger.free("host:")
-    assert ledger.claim("1.2.3", Step.GATHER, "host:1") is None
+    assert ledger.claim(errand(Step.GATHER), "host:1") is None
     [row] = ledger.progress()
     assert row.state is StudyState.FAILED
     assert "3 attempts that died (without a word)" in row.problem
@@ -125,12 +139,12 @@ def test_a_poison_study_stops_after_three_attempts(ledger):
 def test_a_step_that_crashes_is_tried_again_and_then_fails_with_its_reason(ledger, clock):
     complete(ledger)
     for attempt in (1, 2, 3):
-        claim = ledger.claim("1.2.3", Step.GATHER, "me")
+        claim = ledger.claim(errand(Step.GATHER), "me")
         assert claim.attempt == attempt
         ledger.drop(claim, "crashed with KeyError", clock.now + timedelta(seconds=5))
         assert ledger.due() == []
         clock.forward(6)
-    assert ledger.claim("1.2.3", Step.GATHER, "me") is None
+    assert ledger.claim(errand(Step.GATHER), "me") is None
     [row] = ledger.progress()
     assert row.state is StudyState.FAILED
     assert "crashed with KeyError" in row.problem
@@ -138,12 +152,12 @@ def test_a_step_that_crashes_is_tried_again_and_then_fails_with_its_reason(ledge
 
 def test_a_step_that_is_put_off_waits_and_counts(ledger, clock):
     complete(ledger)
-    claim = ledger.claim("1.2.3", Step.GATHER, "me")
+    claim = ledger.claim(errand(Step.GATHER), "me")
     ledger.put_off(claim, "down", START + timedelta(seconds=10))
     assert ledger.due() == []
     assert ledger.progress()[0].problem == "down"
     clock.forward(11)
-    again = ledger.claim("1.2.3", Step.GATHER, "me")
+    again = ledger.claim(errand(Step.GATHER), "me")
     assert (again.attempt, again.put_offs) == (1, 1)
     ledger.finish(again, StudyState.GATHERED, EVIDENCE, "up")
     assert ledger.progress()[0].problem is None
@@ -151,40 +165,70 @@ def test_a_step_that_is_put_off_waits_and_counts(ledger, clock):
 
 def test_a_stopped_study_goes_on_where_it_was(ledger):
     complete(ledger)
-    claim = ledger.claim("1.2.3", Step.GATHER, "me")
+    claim = ledger.claim(errand(Step.GATHER), "me")
     ledger.stop(claim, StudyState.HELD, "who is it")
     assert ledger.progress()[0].state is StudyState.HELD
     assert ledger.due() == []
     assert ledger.retry("1.2.3")
     assert not ledger.retry("1.2.3")
-    assert ledger.due() == [("1.2.3", Step.GATHER)]
+    assert ledger.due() == [errand(Step.GATHER)]
 
 
 def test_the_predecessor_is_the_last_sr_that_was_sent(ledger):
     complete(ledger)
-    for step, state, saved in (
-        (Step.GATHER, StudyState.GATHERED, EVIDENCE),
-        (Step.ASSESS, StudyState.ASSESSED, assessment()),
-        (Step.SEND_SR, StudyState.SR_SENT, None),
-    ):
-        claim = ledger.claim("1.2.3", step, "me")
-        assert ledger.predecessor(claim) is None
-        ledger.finish(claim, state, saved, "done")
+    walk_to_deliveries(ledger, "pacs", "other")
+    claim = ledger.claim(errand(Step.SEND, destination="pacs"), "me")
+    assert ledger.predecessor(claim) is None
+    ledger.finish(claim, DeliveryState.SENT, None, "done")
     ledger.record_instance(instance(2))
-    ledger.close_study("1.2.3", 2, "quiet")
-    claim = ledger.claim("1.2.3", Step.GATHER, "me")
+    close(ledger, revision=2)
+    claim = ledger.claim(errand(Step.GATHER), "me")
     assert ledger.predecessor(claim).sop_instance_uid == assessment().sr_sop_instance_uid
+
+
+OF_VERSION_2 = (
+    "DROP TABLE deliveries",
+    "DROP TABLE own_objects",
+    "DROP TABLE commitments",
+    "DROP TABLE announced",
+    "DROP TABLE procedure_steps",
+    "ALTER TABLE studies DROP COLUMN urgent",
+    "ALTER TABLE studies DROP COLUMN wanted_by_hand",
+    "ALTER TABLE instances DROP COLUMN called_ae_title",
+)
+OF_VERSION_1 = (
+    *OF_VERSION_2,
+    "DROP TABLE report_resources",
+    "DROP TABLE reports",
+    "DROP INDEX studies_by_next_attempt",
+)
+
+
+@pytest.mark.parametrize("state", ["assessed", "sr_sent", "sr_confirmed", "report_sent"])
+def test_a_ledger_of_version_2_goes_on_wherever_a_study_was(ledger, url, state):
+    complete(ledger)
+    walk_to_deliveries(ledger, "pacs")
+    engine = open_engine(url)
+    with engine.execution_options(writes=True).begin() as connection:
+        for statement in OF_VERSION_2:
+            connection.execute(text(statement))
+        connection.execute(text(f"UPDATE studies SET state = '{state}', owner = 'gone:1:'"))
+        connection.execute(update(schema_version).values(version=2))
+    ledger.prepare()
+    engine.dispose()
+    claim = ledger.claim(errand(Step.DISPATCH), "me")
+    assert ledger.assessment(claim) == assessment()
+    ledger.finish(claim, StudyState.DELIVERING, None, "done", deliver_to=["pacs"])
+    deliver(ledger, Step.SEND)
+    deliver(ledger, Step.CONFIRM)
+    assert ledger.progress()[0].state is StudyState.DONE
 
 
 def test_a_ledger_of_version_1_is_brought_up_with_work_in_flight(ledger, url):
     complete(ledger)
     engine = open_engine(url)
     with engine.execution_options(writes=True).begin() as connection:
-        for statement in (
-            "DROP TABLE report_resources",
-            "DROP TABLE reports",
-            "DROP INDEX studies_by_next_attempt",
-        ):
+        for statement in OF_VERSION_1:
             connection.execute(text(statement))
         connection.execute(update(schema_version).values(version=1))
     ledger.prepare()
@@ -192,7 +236,7 @@ def test_a_ledger_of_version_1_is_brought_up_with_work_in_flight(ledger, url):
     engine.dispose()
     assert "studies_by_next_attempt" in names
     ledger.keep(shelved())
-    assert ledger.due() == [("1.2.3", Step.GATHER)]
+    assert ledger.due() == [errand(Step.GATHER)]
 
 
 def test_a_ledger_of_another_version_is_refused(ledger, url):
@@ -200,7 +244,7 @@ def test_a_ledger_of_another_version_is_refused(ledger, url):
     with engine.execution_options(writes=True).begin() as connection:
         connection.execute(update(schema_version).values(version=99))
     engine.dispose()
-    with pytest.raises(Misconfigured, match="expected schema 2, got 99"):
+    with pytest.raises(Misconfigured, match="expected schema 3, got 99"):
         ledger.prepare()
 
 

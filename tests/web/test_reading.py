@@ -17,7 +17,7 @@ from bonetumor.store.engine import open_engine
 from bonetumor.store.ledger import SqlLedger
 from bonetumor.web.access import SiteToken, SmartTokens
 from bonetumor.web.reading import build_read_api
-from bonetumor.worker import wiring
+from bonetumor.worker import wiring_ehr
 from bonetumor.worker.settings import Settings
 from kit.results import result
 
@@ -251,7 +251,7 @@ def test_smart_tokens_are_checked(ledger, said, kind, status):
 )
 def test_an_open_door_is_refused_at_start(ledger, web):
     with pytest.raises(Misconfigured, match="web: expected either"):
-        wiring.build_web(Settings(web=web), ledger)
+        wiring_ehr.build_web(Settings(web=web), ledger)
 
 
 def test_the_graph_that_we_serve_is_what_we_post_but_for_its_names(ledger, api):

@@ -9,6 +9,7 @@ from bonetumor.domain.case import Evidence
 from bonetumor.domain.errors import FhirUnavailable, PatientNotMatched
 from bonetumor.domain.progress import Claim, Step
 from bonetumor.worker.steps import IoSteps, Readiness
+from kit.ledger import errand
 from kit.results import blood, result
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
@@ -77,8 +78,7 @@ def there():
             ledger=Ledger(),
             studies=Studies(),
             record=There.record,
-            archive=None,
-            reports=None,
+            destinations={},
             clock=lambda: There.now,
             readiness=Readiness(watch=timedelta(hours=1), poll=timedelta(minutes=5)),
         )
@@ -89,9 +89,8 @@ def there():
 
 
 CLAIM = Claim(
-    study_instance_uid=ONE.study.study_instance_uid,
+    errand=errand(Step.LOOK_AGAIN, ONE.study.study_instance_uid),
     revision=1,
-    step=Step.LOOK_AGAIN,
     owner="me",
     attempt=1,
     put_offs=0,

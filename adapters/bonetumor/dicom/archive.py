@@ -1,129 +1,220 @@
-"""The archive as the place where results go: the Archive port over DICOM."""
+"""The archive that studies come from: what it holds of a study, and fetching what is missing.
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+Over DIMSE (C-FIND; C-GET or C-MOVE) or over DICOMweb (QIDO-RS; WADO-RS).
+"""
 
-from pydicom import Dataset
-from pydicom.dataset import FileMetaDataset
-from pydicom.uid import UID as DicomUID
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import AE
-from pynetdicom.association import Association
+from collections.abc import Iterator, Mapping
+from email.message import Message
+from io import BytesIO
+from typing import Any, Literal
+
+import structlog
+from pydicom import Dataset, dcmread
+from pydicom.uid import AllTransferSyntaxes
+from pynetdicom import build_role, evt
+from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.sop_class import (
-    Comprehensive3DSRStorage,
-    ComprehensiveSRStorage,
-    StudyRootQueryRetrieveInformationModelFind,
-    Verification,
+    StudyRootQueryRetrieveInformationModelGet,
+    StudyRootQueryRetrieveInformationModelMove,
 )
 
-from bonetumor.dicom.inbox import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from bonetumor.dicom.reader import SpooledStudies
-from bonetumor.dicom.sr import structured_report
-from bonetumor.domain.errors import ArchiveUnavailable, Rejected
-from bonetumor.service.ports import Result
+from bonetumor.dicom.peer import FIND, Peer, accepted, find, said
+from bonetumor.dicom.presentation import ASSESSED_SOP_CLASSES
+from bonetumor.dicom.web import Dicomweb, first_value
+from bonetumor.domain.errors import (
+    ArchiveUnavailable,
+    BoneTumorError,
+    InvalidInput,
+    Rejected,
+    StorageUnavailable,
+)
+from bonetumor.domain.uid import UID, parse_uid
+from bonetumor.service.intake import Intake
+from bonetumor.service.ledger import Arrival
+from bonetumor.service.ports import Announced, Holding
 
-_SYNTAXES = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
+GET = StudyRootQueryRetrieveInformationModelGet
+MOVE = StudyRootQueryRetrieveInformationModelMove
+Fetching = Literal["auto", "get", "move", "off"]
+
+_NO_IMAGES = frozenset({"SR", "PR", "KO", "DOC", "AU", "REG", "SEG", "RTSTRUCT", "PLAN", "FID"})
 _PENDING = {0xFF00, 0xFF01}
+_FILE_PREFIX_BYTES = 132
+_log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ArchiveAddress:
-    """Where the archive listens, and what we call ourselves."""
+class PacsArchive:
+    """The archive over DIMSE."""
 
-    host: str
-    port: int
-    ae_title: str
-    calling_ae_title: str
-    timeout_s: float
+    def __init__(self, peer: Peer, intake: Intake, *, fetching: Fetching) -> None:
+        self._peer = peer
+        self._intake = intake
+        self._fetching = fetching
+
+    def holdings(self, study_instance_uid: UID) -> Mapping[UID, Holding]:
+        """C-FIND at series level."""
+        query = _query("SERIES", study_instance_uid, "")
+        query.Modality = ""
+        query.NumberOfSeriesRelatedInstances = None
+        with self._peer.associate([FIND]) as association:
+            return {
+                UID(str(match.SeriesInstanceUID)): _holding(
+                    match.get("NumberOfSeriesRelatedInstances"), match.get("Modality")
+                )
+                for match in find(association, query)
+            }
+
+    def instances(self, study_instance_uid: UID, series_instance_uid: UID) -> frozenset[UID]:
+        """C-FIND at image level."""
+        query = _query("IMAGE", study_instance_uid, series_instance_uid)
+        query.SOPInstanceUID = ""
+        with self._peer.associate([FIND]) as association:
+            return frozenset(UID(str(m.SOPInstanceUID)) for m in find(association, query))
+
+    def fetch(self, study_instance_uid: UID, missing: Mapping[UID, frozenset[UID]]) -> None:
+        """C-GET where it is offered, which needs no configuration over there; else C-MOVE."""
+        if self._fetching == "off":
+            raise Rejected("archive: expected fetching to be on, got off in the settings")
+        contexts: list[PresentationContext | str] = [MOVE]
+        roles = []
+        if self._fetching != "move":
+            contexts = [GET, *([MOVE] if self._fetching == "auto" else []), *_storage()]
+            roles = [build_role(uid, scp_role=True) for uid in sorted(ASSESSED_SOP_CLASSES)]
+        handlers = [(evt.EVT_C_STORE, self._take)]
+        with self._peer.associate(contexts, roles=roles, handlers=handlers) as association:
+            offered = accepted(association)
+            for series, uids in missing.items():
+                query = _query("IMAGE", study_instance_uid, series)
+                query.SOPInstanceUID = sorted(uids)
+                if GET in offered:
+                    answers = association.send_c_get(query, GET)
+                elif MOVE in offered:
+                    answers = association.send_c_move(
+                        query, self._peer.address.calling_ae_title, MOVE
+                    )
+                else:
+                    raise Rejected("archive: expected it to offer C-GET or C-MOVE, got neither")
+                _finish(answers)
+
+    def _take(self, event: Any) -> int:
+        """An instance that C-GET brings, through the same intake as any other."""
+        request = event.request
+        return keep(
+            self._intake,
+            Announced(
+                sop_class_uid=parse_uid(str(request.AffectedSOPClassUID)),
+                sop_instance_uid=parse_uid(str(request.AffectedSOPInstanceUID)),
+                transfer_syntax_uid=parse_uid(str(event.context.transfer_syntax)),
+                calling_ae_title=self._peer.address.ae_title,
+                called_ae_title=self._peer.address.calling_ae_title,
+            ),
+            request.DataSet.getbuffer(),
+        )
 
 
-class DicomArchive:
-    """Sends results by C-STORE and asks for them by C-FIND."""
+class WebArchive:
+    """The archive over DICOMweb."""
 
-    def __init__(self, address: ArchiveAddress, studies: SpooledStudies) -> None:
-        self._address = address
-        self._studies = studies
+    def __init__(self, web: Dicomweb, intake: Intake, *, name: str, called: str) -> None:
+        self._web = web
+        self._intake = intake
+        self._name = name
+        self._called = called
 
-    def echo(self) -> None:
-        """C-ECHO; raises ArchiveUnavailable if the archive does not answer Success."""
-        with self._associate([Verification]) as association:
-            status = association.send_c_echo()
-            if status.get("Status") != 0x0000:
-                raise ArchiveUnavailable("archive: expected Success for C-ECHO, got none")
-
-    def send(self, result: Result) -> None:
-        """Stores the SR: Comprehensive 3D where the archive accepts it, else Comprehensive."""
-        images = self._studies.image_datasets(result.study)
-        with self._associate([Comprehensive3DSRStorage, ComprehensiveSRStorage]) as association:
-            accepted = {c.abstract_syntax for c in association.accepted_contexts}
-            if not accepted:
-                raise Rejected("archive: expected it to accept a structured report, got no context")
-            report = structured_report(result, images, three_d=Comprehensive3DSRStorage in accepted)
-            _store(association, report)
-
-    def holds(self, result: Result) -> bool:
-        """Whether C-FIND at image level answers with the SR."""
-        query = Dataset()
-        query.QueryRetrieveLevel = "IMAGE"
-        query.StudyInstanceUID = result.study.study_instance_uid
-        query.SeriesInstanceUID = result.assessment.sr_series_instance_uid
-        query.SOPInstanceUID = result.assessment.sr_sop_instance_uid
-        with self._associate([StudyRootQueryRetrieveInformationModelFind]) as association:
-            if not association.accepted_contexts:
-                raise Rejected("archive: expected it to accept C-FIND, got no context")
-            answers = list(
-                association.send_c_find(query, StudyRootQueryRetrieveInformationModelFind)
+    def holdings(self, study_instance_uid: UID) -> Mapping[UID, Holding]:
+        """QIDO-RS for the study's series."""
+        found = self._web.search(
+            f"/studies/{study_instance_uid}/series", {"includefield": "00201209"}
+        )
+        return {
+            UID(str(first_value(m, "0020000E"))): _holding(
+                first_value(m, "00201209"), first_value(m, "00080060")
             )
-        final = answers[-1][0].get("Status") if answers else None
-        if final != 0x0000:
-            raise ArchiveUnavailable(f"archive: expected Success for C-FIND, got {_hex(final)}")
-        return any(
-            status.get("Status") in _PENDING
-            and found is not None
-            and found.get("SOPInstanceUID") == result.assessment.sr_sop_instance_uid
-            for status, found in answers
+            for m in found
+        }
+
+    def instances(self, study_instance_uid: UID, series_instance_uid: UID) -> frozenset[UID]:
+        """QIDO-RS for the instances of a series."""
+        path = f"/studies/{study_instance_uid}/series/{series_instance_uid}/instances"
+        return frozenset(UID(str(first_value(m, "00080018"))) for m in self._web.search(path, {}))
+
+    def fetch(self, study_instance_uid: UID, missing: Mapping[UID, frozenset[UID]]) -> None:
+        """WADO-RS, an instance at a time."""
+        for series, uids in missing.items():
+            for uid in sorted(uids):
+                path = f"/studies/{study_instance_uid}/series/{series}/instances/{uid}"
+                answer = self._web.retrieve(path)
+                for part in _parts(answer.headers["Content-Type"], answer.content):
+                    self._keep(part)
+
+    def _keep(self, file: bytes) -> None:
+        """A DICOM file (PS3.10 7.1) through the same intake as any other instance."""
+        head = dcmread(BytesIO(file), stop_before_pixels=True, specific_tags=[])
+        meta = head.file_meta
+        start = _FILE_PREFIX_BYTES + 12 + int(meta.FileMetaInformationGroupLength)
+        keep(
+            self._intake,
+            Announced(
+                sop_class_uid=parse_uid(str(meta.MediaStorageSOPClassUID)),
+                sop_instance_uid=parse_uid(str(meta.MediaStorageSOPInstanceUID)),
+                transfer_syntax_uid=parse_uid(str(meta.TransferSyntaxUID)),
+                calling_ae_title=self._name,
+                called_ae_title=self._called,
+            ),
+            memoryview(file)[start:],
         )
 
-    @contextmanager
-    def _associate(self, abstract_syntaxes: list[str]) -> Iterator[Association]:
-        entity = AE(ae_title=self._address.calling_ae_title)
-        entity.implementation_class_uid = DicomUID(IMPLEMENTATION_CLASS_UID)
-        entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
-        entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = (
-            self._address.timeout_s
-        )
-        entity.connection_timeout = self._address.timeout_s
-        for syntax in abstract_syntaxes:
-            entity.add_requested_context(syntax, _SYNTAXES)
-        association = entity.associate(
-            self._address.host, self._address.port, ae_title=self._address.ae_title
-        )
-        if association.is_rejected:
-            raise ArchiveUnavailable("archive: expected an association, got a rejection")
-        # An acceptor that takes no context makes pynetdicom abort: nobody is left to talk to.
-        if not association.is_established and not association.rejected_contexts:
-            raise ArchiveUnavailable(
-                f"archive: expected an association with "
-                f"{self._address.host}:{self._address.port}, got none"
-            )
-        try:
-            yield association
-        finally:
-            if association.is_established:
-                association.release()
+
+def keep(intake: Intake, announced: Announced, data: memoryview) -> int:
+    """Takes a fetched instance in; the status that its sender gets."""
+    try:
+        incoming = intake.open(announced)
+        incoming.write(data)
+        arrival = intake.keep(incoming)
+    except StorageUnavailable:
+        return 0xA700
+    except BoneTumorError as error:
+        _log.warning("fetched instance refused", error=error.code, reason=str(error))
+        intake.refuse(announced.calling_ae_title, announced.sop_instance_uid, error)
+        return 0xC000
+    return 0xC001 if arrival is Arrival.CONFLICTING else 0x0000
 
 
-def _store(association: Association, report: Dataset) -> None:
-    meta = FileMetaDataset()
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    report.file_meta = meta
-    status = association.send_c_store(report).get("Status")
-    if status is None or status & 0xFF00 == 0xA700:
-        raise ArchiveUnavailable(f"archive: expected Success for C-STORE, got {_hex(status)}")
-    if status != 0x0000 and status & 0xF000 != 0xB000:
-        raise Rejected(f"archive: expected Success for C-STORE, got {_hex(status)}")
+def _query(level: str, study: UID, series: str) -> Dataset:
+    query = Dataset()
+    query.QueryRetrieveLevel = level
+    query.StudyInstanceUID, query.SeriesInstanceUID = study, series
+    return query
 
 
-def _hex(status: int | None) -> str:
-    return "no answer" if status is None else f"{status:04X}"
+def _holding(count: object, modality: object) -> Holding:
+    known = str(count).strip() if count not in (None, "") else ""
+    return Holding(
+        int(known) if known.isdigit() else None, str(modality or "").strip() not in _NO_IMAGES
+    )
+
+
+def _storage() -> list[PresentationContext]:
+    return [build_context(uid, list(AllTransferSyntaxes)) for uid in sorted(ASSESSED_SOP_CLASSES)]
+
+
+def _finish(answers: Iterator[tuple[Dataset, Dataset | None]]) -> None:
+    final = None
+    for status, _ in answers:
+        final = status.get("Status")
+    if final is None or final & 0xFF00 == 0xA700:
+        raise ArchiveUnavailable(f"archive: expected Success for retrieval, got {said(final)}")
+    if final not in (0x0000, *_PENDING) and final & 0xF000 != 0xB000:
+        raise Rejected(f"archive: expected Success for retrieval, got {said(final)}")
+
+
+def _parts(content_type: str, body: bytes) -> Iterator[bytes]:
+    """The parts of a multipart answer (PS3.18 8.6.1.2)."""
+    header = Message()
+    header["Content-Type"] = content_type
+    boundary = header.get_boundary()
+    if boundary is None:
+        raise InvalidInput(f"archive: expected multipart/related, got {content_type[:60]}")
+    for part in body.split(b"--" + boundary.encode())[1:-1]:
+        _, _, content = part.partition(b"\r\n\r\n")
+        yield content.removesuffix(b"\r\n")

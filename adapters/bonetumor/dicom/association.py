@@ -10,6 +10,7 @@ import structlog
 
 from bonetumor.dicom.dimse import Command, CommandSet, Status, decode_command, encode_response
 from bonetumor.dicom.negotiation import AcceptedContext, Peer
+from bonetumor.dicom.normalized import NormalizedServices
 from bonetumor.dicom.upper_layer import Fragment, PduType, ProtocolViolation, Wire, fragments
 from bonetumor.domain.errors import (
     BoneTumorError,
@@ -24,15 +25,21 @@ from bonetumor.service.ledger import Arrival
 from bonetumor.service.ports import Announced, Incoming
 
 _MAX_COMMAND_BYTES = 64 * 1024
+_MAX_TOLD_BYTES = 16 * 1024**2
+_TOLD = {Command.N_EVENT_REPORT_RQ, Command.N_CREATE_RQ, Command.N_SET_RQ}
 # How much of refused objects is read, so that their sender hears the status, and not for ever.
 _MAX_DRAINED_BYTES = 1024**3
 _log = structlog.get_logger(__name__)
 
 
 class Association:
-    """Serves C-ECHO and C-STORE to one peer."""
+    """Serves C-ECHO and C-STORE to one peer, and hears what it tells us by DIMSE-N."""
 
-    def __init__(self, wire: Wire, peer: Peer, intake: Intake) -> None:
+    def __init__(
+        self, wire: Wire, peer: Peer, intake: Intake, told: NormalizedServices | None = None
+    ) -> None:
+        self._told = told
+        self._words = bytearray()
         self._wire = wire
         self._peer = peer
         self._intake = intake
@@ -109,6 +116,7 @@ class Association:
                 ),
                 transfer_syntax_uid=parse_uid(context.transfer_syntax),
                 calling_ae_title=self._peer.calling_ae_title,
+                called_ae_title=self._peer.called_ae_title,
             )
             if announced.sop_class_uid != context.abstract_syntax:
                 raise ObjectMismatch(
@@ -124,14 +132,31 @@ class Association:
             raise ProtocolViolation("PDV: expected a command, got a data set")
         if self._incoming is not None:
             self._guarded(lambda incoming: incoming.write(fragment.data))
+        elif self._request.field in _TOLD:
+            self._words += fragment.data
+            if len(self._words) > _MAX_TOLD_BYTES:
+                raise ProtocolViolation(
+                    f"data set: expected at most {_MAX_TOLD_BYTES} bytes, got more"
+                )
         else:
             self._drained += len(fragment.data)
             if self._drained > _MAX_DRAINED_BYTES:
                 raise ProtocolViolation(
                     "data set: expected a refused object to end, got more of it"
                 )
-        if fragment.is_last:
+        if fragment.is_last and self._request.field in _TOLD:
+            self._hear(fragment.context_id, self._request)
+        elif fragment.is_last:
             self._finish(fragment.context_id, self._request)
+
+    def _hear(self, context_id: int, request: CommandSet) -> None:
+        status, comment = Status.UNRECOGNIZED_OPERATION, ""
+        if self._told is not None:
+            syntax = self._peer.contexts[context_id].transfer_syntax
+            status, comment = self._told.take(request, bytes(self._words), syntax)
+        self._words.clear()
+        self._request = None
+        self._answer(context_id, request, status, comment)
 
     def _finish(self, context_id: int, request: CommandSet) -> None:
         status, comment = Status.UNRECOGNIZED_OPERATION, ""

@@ -21,6 +21,9 @@ class Command(IntEnum):
 
     C_STORE_RQ = 0x0001
     C_ECHO_RQ = 0x0030
+    N_EVENT_REPORT_RQ = 0x0100
+    N_SET_RQ = 0x0120
+    N_CREATE_RQ = 0x0140
     C_CANCEL_RQ = 0x0FFF
 
 
@@ -28,6 +31,9 @@ class Status(IntEnum):
     """Status (0000,0900), PS3.7 Annex C and PS3.4 B.2.3."""
 
     SUCCESS = 0x0000
+    PROCESSING_FAILURE = 0x0110
+    NO_SUCH_INSTANCE = 0x0112
+    NO_SUCH_SOP_CLASS = 0x0118
     UNRECOGNIZED_OPERATION = 0x0211
     OUT_OF_RESOURCES = 0xA700
     DOES_NOT_MATCH_SOP_CLASS = 0xA900
@@ -37,7 +43,7 @@ class Status(IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommandSet:
-    """The elements of a request that we act on."""
+    """The elements of a request that we act on; affected or requested UIDs, as the service has."""
 
     field: int
     message_id: int
@@ -60,8 +66,8 @@ def decode_command(data: bytes) -> CommandSet:
     return CommandSet(
         field=_number(elements, 0x0100),
         message_id=_number(elements, 0x0110),
-        sop_class_uid=_text(elements, 0x0002),
-        sop_instance_uid=_text(elements, 0x1000),
+        sop_class_uid=_text(elements, 0x0002) or _text(elements, 0x0003),
+        sop_instance_uid=_text(elements, 0x1000) or _text(elements, 0x1001),
         has_data_set=_number(elements, 0x0800) != NO_DATA_SET,
     )
 

@@ -2,6 +2,8 @@
 
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from typing import BinaryIO
 
@@ -30,7 +32,7 @@ def identify(stored: BinaryIO, transfer_syntax_uid: UID) -> InstanceKeys:
     source: BinaryIO = stored
     if syntax == DeflatedExplicitVRLittleEndian:
         source = BytesIO(_inflate_head(stored))
-    try:
+    with parsing(syntax):
         head = read_dataset(
             source, syntax.is_implicit_VR, syntax.is_little_endian, stop_when=_is_past_keys
         )
@@ -40,6 +42,13 @@ def identify(stored: BinaryIO, transfer_syntax_uid: UID) -> InstanceKeys:
             sop_instance_uid=_key(head, "SOPInstanceUID"),
             sop_class_uid=_key(head, "SOPClassUID"),
         )
+
+
+@contextmanager
+def parsing(syntax: TransferSyntax) -> Iterator[None]:
+    """Turns whatever a parser meets in hostile bytes into NotDicom."""
+    try:
+        yield
     except InvalidInput as error:
         raise NotDicom(f"data set: {error}") from error
     # What a parser meets in hostile bytes is open-ended; each of these was seen from pydicom.

@@ -10,6 +10,7 @@ import structlog
 
 from bonetumor.dicom.association import Association
 from bonetumor.dicom.negotiation import Policy, Refusal, congestion, negotiate, storage_contexts
+from bonetumor.dicom.normalized import NormalizedServices
 from bonetumor.dicom.upper_layer import Deadlines, Wire
 from bonetumor.domain.errors import BoneTumorError, Misconfigured, Unavailable
 from bonetumor.service.intake import Intake
@@ -36,6 +37,7 @@ class Listener:
         deadlines: Deadlines,
         limits: Limits,
         intake: Intake,
+        told: NormalizedServices | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._address = address
@@ -43,6 +45,7 @@ class Listener:
         self._deadlines = deadlines
         self._limits = limits
         self._intake = intake
+        self._told = told
         self._tls = tls
         self._supported = storage_contexts()
         self._peers: Counter[str] = Counter()
@@ -126,7 +129,7 @@ class Listener:
             if isinstance(agreed, Refusal):
                 _log.warning("association refused", peer=peer, reason=agreed.reason)
                 return
-            association = Association(wire, agreed, self._intake)
+            association = Association(wire, agreed, self._intake, self._told)
             association.serve()
             _log.info(
                 "association ended",

@@ -17,7 +17,12 @@ from pynetdicom.pdu_primitives import (
     SCP_SCU_RoleSelectionNegotiation,
 )
 from pynetdicom.presentation import PresentationContext, build_context, negotiate_as_acceptor
-from pynetdicom.sop_class import Verification
+from pynetdicom.sop_class import (
+    InstanceAvailabilityNotification,
+    ModalityPerformedProcedureStep,
+    StorageCommitmentPushModel,
+    Verification,
+)
 
 from bonetumor.dicom.inbox import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from bonetumor.dicom.upper_layer import ProtocolViolation
@@ -39,6 +44,7 @@ class Peer:
     """Who called, and what was agreed. `max_pdu_bytes` 0 means that the peer takes any size."""
 
     calling_ae_title: str
+    called_ae_title: str
     max_pdu_bytes: int
     contexts: Mapping[int, AcceptedContext]
     answer: bytes
@@ -54,21 +60,33 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """Whom we talk to. An empty `calling_ae_titles` allows everyone."""
+    """Whom we talk to, and under which names. An empty `calling_ae_titles` allows everyone."""
 
-    ae_title: str
+    ae_titles: frozenset[str]
     calling_ae_titles: frozenset[str]
     max_pdu_bytes: int
 
 
 def storage_contexts() -> list[PresentationContext]:
-    """Every storage SOP class in every transfer syntax that is known, and verification."""
+    """Every storage SOP class in every transfer syntax that is known, what archives and modalities
+    tell us (storage commitment, MPPS, Instance Availability Notification), and verification."""
     syntaxes = list(dict.fromkeys([*AllTransferSyntaxes, *ALL_TRANSFER_SYNTAXES]))
     contexts = [
         build_context(context.abstract_syntax, syntaxes)
         for context in AllStoragePresentationContexts
     ]
-    return [*contexts, build_context(Verification, [ImplicitVRLittleEndian, *syntaxes])]
+    plain = [ImplicitVRLittleEndian, *syntaxes]
+    told = [
+        build_context(sop_class, plain)
+        for sop_class in (
+            StorageCommitmentPushModel,
+            ModalityPerformedProcedureStep,
+            InstanceAvailabilityNotification,
+        )
+    ]
+    # An archive that answers storage commitment opens the association in the role of the SCP.
+    told[0].scu_role = told[0].scp_role = True
+    return [*contexts, *told, build_context(Verification, plain)]
 
 
 def negotiate(
@@ -81,8 +99,9 @@ def negotiate(
     """
     primitive = _decode(request)
     called, calling = primitive.called_ae_title, primitive.calling_ae_title
-    if called.strip() != policy.ae_title:
-        return _refuse(0x07, f"called AE title: expected {policy.ae_title}, got another")
+    if called.strip() not in policy.ae_titles:
+        wanted = " or ".join(sorted(policy.ae_titles))
+        return _refuse(0x07, f"called AE title: expected {wanted}, got another")
     if policy.calling_ae_titles and calling.strip() not in policy.calling_ae_titles:
         return _refuse(0x03, "calling AE title: expected one from the list, got another")
     roles = {
@@ -95,6 +114,7 @@ def negotiate(
     limits = [item.maximum_length_received for item in _items(primitive, MaximumLengthNotification)]
     return Peer(
         calling_ae_title=calling.strip(),
+        called_ae_title=called.strip(),
         max_pdu_bytes=int(limits[0] or 0) if limits else 0,
         contexts={
             int(c.context_id or 0): AcceptedContext(

@@ -1,6 +1,7 @@
 """Reading stored studies: the StudyReader port over the spool."""
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,8 +13,16 @@ from bonetumor.dicom.inbox import Spool
 from bonetumor.dicom.presentation import is_assessed, present
 from bonetumor.domain.errors import CorruptPixelData, NotDicom, UnsupportedImage
 from bonetumor.domain.image import ClinicalImage
-from bonetumor.domain.study import PatientIdentity, Study, StudyHeader
-from bonetumor.domain.uid import parse_uid
+from bonetumor.domain.study import Instance, PatientIdentity, Study, StudyHeader
+from bonetumor.domain.uid import UID, parse_uid
+
+_FACTS = {
+    "modality": ("Modality",),
+    "body_part": ("BodyPartExamined",),
+    "procedure": ("StudyDescription", "ProtocolName"),
+    "series": ("SeriesDescription",),
+    "station": ("StationName",),
+}
 
 
 class SpooledStudies:
@@ -24,11 +33,26 @@ class SpooledStudies:
 
     def header(self, study: Study) -> StudyHeader:
         """What the first image of the study states; the first object if there is no image."""
-        ranked = sorted(
-            study.instances,
-            key=lambda i: (not is_assessed(i.keys.sop_class_uid), i.keys.sop_instance_uid),
-        )
-        return read_header(read_file(self._spool.path(ranked[0]), pixels=False))
+        return read_header(self.reference(study))
+
+    def facts(self, study: Study) -> Mapping[str, frozenset[str]]:
+        """What rules may ask of the study: read from one object of each series."""
+        found: dict[str, set[str]] = defaultdict(set)
+        series: set[UID] = set()
+        for instance in study.instances:
+            found["calling_ae"].add(instance.calling_ae_title)
+            found["called_ae"].add(instance.called_ae_title)
+            if instance.keys.series_instance_uid in series:
+                continue
+            series.add(instance.keys.series_instance_uid)
+            head = read_file(self._spool.path(instance), pixels=False)
+            for name, keywords in _FACTS.items():
+                found[name].update(str(head.get(k) or "").strip() for k in keywords)
+        return {name: frozenset(v.upper() for v in values if v) for name, values in found.items()}
+
+    def reference(self, study: Study) -> Dataset:
+        """The object that stands for the study: its first image, without pixels."""
+        return read_file(self._spool.path(_ranked(study)[0]), pixels=False)
 
     def images(self, study: Study) -> Iterator[ClinicalImage]:
         """Every frame of every image, by series and SOP Instance UID."""
@@ -45,6 +69,14 @@ class SpooledStudies:
             for instance in study.instances
             if is_assessed(instance.keys.sop_class_uid)
         ]
+
+
+def _ranked(study: Study) -> list[Instance]:
+    """Images first, each kind by SOP Instance UID."""
+    return sorted(
+        study.instances,
+        key=lambda i: (not is_assessed(i.keys.sop_class_uid), i.keys.sop_instance_uid),
+    )
 
 
 def read_file(path: Path, *, pixels: bool = True) -> Dataset:

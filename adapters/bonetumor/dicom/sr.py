@@ -1,9 +1,6 @@
 """The structured report: TID 1500 with one TID 1410 group per lesion, by highdicom."""
 
-from datetime import UTC, datetime
-
 import numpy as np
-from highdicom import ContributingEquipment
 from highdicom.sr import (
     AlgorithmIdentification,
     CodedConcept,
@@ -31,15 +28,21 @@ from pydicom import Dataset
 from pydicom.sequence import Sequence
 
 from bonetumor.dicom.anatomy import finding_site
+from bonetumor.dicom.authorship import (
+    MANUFACTURER,
+    SERIES_DESCRIPTION,
+    device_uid,
+    equipment,
+    fix_moment,
+    with_type_2,
+)
 from bonetumor.domain.assessment import Assessment, Diagnosis, TumourClass
 from bonetumor.domain.code import Code
-from bonetumor.domain.lesion import Lesion
+from bonetumor.domain.lesion import Lesion, key_lesions
 from bonetumor.domain.uid import UID, derived_uid
 from bonetumor.service.ledger import Predecessor
 from bonetumor.service.ports import Result
 
-MANUFACTURER = "bonetumor project"
-SERIES_DESCRIPTION = "AI bone tumour"
 _SERIES_NUMBER = 9700
 
 _TITLE = Concept("126000", "DCM", "Imaging Measurement Report")
@@ -55,7 +58,6 @@ _CANCER = Concept("111047", "DCM", "Probability of cancer")
 _BOUNDED_BY = Concept("75958009", "SCT", "Bounded by")
 _SHORT_LABEL = Concept("125309", "DCM", "Short Label")
 _COMMENT = Concept("121106", "DCM", "Comment")
-_PROCESSING = Concept("109102", "DCM", "Processing Equipment")
 _DEVICE_OBSERVER = Concept("121007", "DCM", "Device")
 _TUMOUR_CLASS = Concept("116676008", "SCT", "Associated morphology")
 # SNOMED CT has no single concept for "intermediate"; the WHO's intermediate tumours are those of
@@ -76,7 +78,7 @@ def structured_report(result: Result, images: list[Dataset], *, three_d: bool = 
     Comprehensive SR for peers that refuse it.
     """
     assessment = result.assessment
-    images = [_with_type_2(image) for image in images]
+    images = [with_type_2(image) for image in images]
     by_uid = {str(image.SOPInstanceUID): image for image in images}
     device = device_uid(assessment)
     content = MeasurementReport(
@@ -95,7 +97,7 @@ def structured_report(result: Result, images: list[Dataset], *, three_d: bool = 
         procedure_reported=_PROCEDURE,
         imaging_measurements=[
             _lesion_group(lesion, assessment, by_uid[lesion.detection.image.sop_instance_uid])
-            for lesion in assessment.lesions
+            for lesion in key_lesions(assessment.lesions)
         ]
         or [_negative_group(assessment)],
         title=_TITLE,
@@ -120,40 +122,13 @@ def structured_report(result: Result, images: list[Dataset], *, three_d: bool = 
         is_complete=True,
         is_final=False,
         is_verified=False,
-        contributing_equipment=[_equipment(assessment)],
+        contributing_equipment=[equipment(assessment)],
     )
     report.ContributingEquipmentSequence[0].DeviceUID = device
-    _fix_moment(report, assessment.assessed_at)
+    fix_moment(report, assessment.assessed_at)
     if result.predecessor is not None:
         _name_predecessor(report, result.study.study_instance_uid, result.predecessor)
     return report
-
-
-def device_uid(assessment: Assessment) -> UID:
-    """The Device UID of this version of software and weights."""
-    algorithm = assessment.algorithm
-    return derived_uid("device", algorithm.name, algorithm.version, algorithm.bundle_sha256)
-
-
-def _with_type_2(image: Dataset) -> Dataset:
-    """The image with every type 2 attribute that the SR inherits; real images lack some."""
-    complete = Dataset()
-    complete.update(image)
-    complete.file_meta = image.file_meta
-    for keyword in (
-        "PatientID",
-        "PatientName",
-        "PatientBirthDate",
-        "PatientSex",
-        "StudyID",
-        "StudyDate",
-        "StudyTime",
-        "AccessionNumber",
-        "ReferringPhysicianName",
-    ):
-        if keyword not in complete:
-            setattr(complete, keyword, "")
-    return complete
 
 
 def _can_be_described(image: Dataset) -> bool:
@@ -284,33 +259,6 @@ def _add_text(group: Sequence, name: CodedConcept, text: str) -> None:
     group[0].ContentSequence.append(
         TextContentItem(name=name, value=text, relationship_type=RelationshipTypeValues.CONTAINS)
     )
-
-
-def _equipment(assessment: Assessment) -> ContributingEquipment:
-    algorithm = assessment.algorithm
-    return ContributingEquipment(
-        MANUFACTURER,
-        _PROCESSING,
-        manufacturer_model_name=algorithm.name,
-        software_versions=[algorithm.version, algorithm.bundle_version],
-        device_serial_number=algorithm.bundle_sha256[:16],
-        contribution_datetime=assessment.assessed_at,
-        contribution_description=f"Artificial intelligence, trained on {algorithm.training_data}"[
-            :1024
-        ],
-    )
-
-
-def _fix_moment(report: Dataset, moment: datetime) -> None:
-    """Every date of ours is the moment of the assessment, so that the bytes are stable."""
-    utc = moment.astimezone(UTC)
-    for prefix in ("Content", "InstanceCreation", "Series"):
-        if f"{prefix}Date" in report or prefix != "Series":
-            setattr(report, f"{prefix}Date", utc.strftime("%Y%m%d"))
-            setattr(report, f"{prefix}Time", utc.strftime("%H%M%S"))
-    report.TimezoneOffsetFromUTC = "+0000"
-    for equipment in report.ContributingEquipmentSequence:
-        equipment.ContributionDateTime = utc.strftime("%Y%m%d%H%M%S+0000")
 
 
 def _name_predecessor(report: Dataset, study_uid: UID, predecessor: Predecessor) -> None:

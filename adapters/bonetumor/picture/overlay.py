@@ -13,18 +13,23 @@ _COLOUR = (255, 196, 0)
 _GREATEST_TINT = 110
 
 
-def draw(image: ClinicalImage, lesions: Sequence[Lesion], heat: HeatMap | None) -> Image.Image:
-    """The image in RGB with boxes; the heat map in red beneath them."""
+def draw(
+    image: ClinicalImage, lesions: Sequence[Lesion], heat: HeatMap | None, *, scale: float = 1.0
+) -> Image.Image:
+    """The image in RGB with boxes, `scale` times its size; the heat map in red beneath them."""
     picture = Image.fromarray(image.pixels).convert("RGB")
     if heat is not None:
         picture = _warm(picture, heat)
+    if scale != 1.0:
+        size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+        picture = picture.resize(size, Image.Resampling.BICUBIC)
     pen = ImageDraw.Draw(picture)
     width = max(2, max(picture.size) // 400)
     for lesion in lesions:
-        box = lesion.detection.box
-        pen.rectangle(box.as_tuple(), outline=_COLOUR, width=width)
+        x0, y0, x1, y1 = (v * scale for v in lesion.detection.box.as_tuple())
+        pen.rectangle((x0, y0, x1, y1), outline=_COLOUR, width=width)
         pen.text(
-            (box.x0, box.y1 + width),
+            (x0, y1 + width),
             f"{lesion.tracking_identifier} {lesion.detection.score:.0%}",
             fill=_COLOUR,
             font_size=max(14, max(picture.size) // 50),

@@ -1,7 +1,7 @@
 """Transactions over the ledger's tables, and what every part of the ledger needs."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -9,28 +9,36 @@ from sqlalchemy import Connection, Engine, RowMapping, insert, select, update
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from bonetumor.domain.errors import StorageUnavailable
-from bonetumor.domain.progress import StudyState
+from bonetumor.domain.progress import UNDER_WAY, Content, DeliveryState, StudyState
 from bonetumor.domain.uid import UID
 from bonetumor.service.ports import Clock
 from bonetumor.store.engine import WRITES
-from bonetumor.store.schema import documents, events, studies
+from bonetumor.store.schema import deliveries, documents, events, studies
 
 
 class LedgerTables:
     """The database behind the ledger.
 
     `lease` is how long a worker may be silent before its step is given to another;
-    `max_attempts` is how often a step may end without a word (a crash) before the study fails.
+    `max_attempts` is how often a step may end without a word (a crash) before the study fails;
+    `notify` are the destinations that get a notice when a study stops.
     """
 
     def __init__(
-        self, engine: Engine, *, clock: Clock, lease: timedelta, max_attempts: int
+        self,
+        engine: Engine,
+        *,
+        clock: Clock,
+        lease: timedelta,
+        max_attempts: int,
+        notify: Sequence[str] = (),
     ) -> None:
         self._reader = engine
         self._writer = engine.execution_options(**WRITES)
         self._clock = clock
         self._lease = lease
         self._max_attempts = max_attempts
+        self._notify = tuple(notify)
         # SQLite takes one writer; waiting here is fairer than its busy timeout.
         self._writing = threading.Lock()
 
@@ -98,6 +106,26 @@ class LedgerTables:
             )
         )
         self._event(connection, study, revision, state, problem)
+
+    def _abandon(
+        self, connection: Connection, study: UID, contents: Sequence[Content] = tuple(Content)
+    ) -> None:
+        """Gives up deliveries of the study that are under way: something newer overtakes them."""
+        connection.execute(
+            update(deliveries)
+            .where(
+                deliveries.c.study_instance_uid == study,
+                deliveries.c.content.in_(contents),
+                deliveries.c.state.in_(UNDER_WAY),
+            )
+            .values(
+                state=DeliveryState.ABANDONED,
+                owner=None,
+                lease_expires_at=None,
+                next_attempt_at=None,
+                updated_at=self._clock(),
+            )
+        )
 
 
 def study_row(connection: Connection, study: UID, *, lock: bool = False) -> RowMapping | None:

@@ -2,13 +2,13 @@
 
 from sqlalchemy import Connection, delete, insert, update
 
-from bonetumor.domain.progress import STOPPED, StudyState
+from bonetumor.domain.progress import STOPPED, Content, DeliveryState, StudyState
 from bonetumor.domain.uid import UID
 from bonetumor.store import documents as formats
 from bonetumor.store.database import LedgerTables, study_row
-from bonetumor.store.schema import documents, studies
+from bonetumor.store.schema import deliveries, documents, studies
 
-_ENDED = {StudyState.DONE, StudyState.REJECTED, *STOPPED}
+_ENDED = {StudyState.DONE, StudyState.REJECTED, StudyState.UNWANTED, *STOPPED}
 
 
 class Deciding(LedgerTables):
@@ -122,6 +122,17 @@ class Deciding(LedgerTables):
                 next_attempt_at=None,
                 updated_at=self._clock(),
             )
+        )
+        self._abandon(connection, study, [Content.NOTICE])  # there may be a result after all
+        connection.execute(
+            update(deliveries)
+            .where(
+                deliveries.c.study_instance_uid == study,
+                deliveries.c.revision == row["revision"],
+                deliveries.c.content == Content.RESULT,
+                deliveries.c.state == DeliveryState.FAILED,
+            )
+            .values(state=DeliveryState.WAITING, problem=None, attempts=0, put_offs=0)
         )
         return int(row["revision"]), str(row["resume_state"])
 

@@ -2,10 +2,15 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import RowMapping, and_, func, or_, select
 
 from bonetumor.domain.progress import (
+    NEXT_DELIVERY_STEP,
     NEXT_STEP,
+    UNDER_WAY,
+    Content,
+    DeliveryState,
+    Errand,
     Refusal,
     Step,
     StudyEvent,
@@ -14,15 +19,16 @@ from bonetumor.domain.progress import (
 )
 from bonetumor.domain.uid import UID
 from bonetumor.store.database import LedgerTables
+from bonetumor.store.delivering import may_be_delivered
 from bonetumor.store.rows import is_due, progress_of, utc
-from bonetumor.store.schema import events, instances, refusals, studies
+from bonetumor.store.schema import deliveries, events, instances, refusals, studies
 
 
 class Looking(LedgerTables):
     """The Overview port."""
 
-    def due(self) -> Sequence[tuple[UID, Step]]:
-        """Every step that waits to be done and that nobody holds, the longest wait first."""
+    def due(self) -> Sequence[Errand]:
+        """Every step that waits to be done and that nobody holds: urgent ones, then the oldest."""
         now = self._clock()
         to_look_at_again = and_(
             studies.c.state == StudyState.DONE, studies.c.next_attempt_at <= now
@@ -30,25 +36,39 @@ class Looking(LedgerTables):
         query = (
             select(studies)
             .where(or_(studies.c.state.in_(NEXT_STEP), to_look_at_again))
-            .order_by(studies.c.updated_at)
+            .order_by(studies.c.urgent.desc(), studies.c.updated_at)
+        )
+        to_deliver = (
+            select(deliveries, studies.c.urgent)
+            .join(studies, studies.c.study_instance_uid == deliveries.c.study_instance_uid)
+            .where(deliveries.c.state.in_(UNDER_WAY), may_be_delivered())
+            .order_by(studies.c.urgent.desc(), deliveries.c.updated_at)
         )
         with self._transaction(write=False) as connection:
-            rows = list(connection.execute(query).mappings())
-        steps = [NEXT_STEP.get(StudyState(row["state"]), Step.LOOK_AGAIN) for row in rows]
-        return [
-            (UID(row["study_instance_uid"]), step)
-            for row, step in zip(rows, steps, strict=True)
-            if is_due(row, now, step)
-        ]
+            rows = [
+                *connection.execute(query).mappings(),
+                *connection.execute(to_deliver).mappings(),
+            ]
+        errands = [(row, _errand(row)) for row in rows]
+        return [errand for row, errand in errands if is_due(row, now, errand.step)]
 
     def progress(self) -> Sequence[StudyProgress]:
         """All studies, the newest first."""
+        return self._progress(None)
+
+    def one(self, study_instance_uid: UID) -> StudyProgress | None:
+        """One study."""
+        return next(iter(self._progress(study_instance_uid)), None)
+
+    def _progress(self, only: UID | None) -> Sequence[StudyProgress]:
         count = (
             select(func.count())
             .where(instances.c.study_instance_uid == studies.c.study_instance_uid)
             .scalar_subquery()
         )
         query = select(studies, count.label("count")).order_by(studies.c.updated_at.desc())
+        if only is not None:
+            query = query.where(studies.c.study_instance_uid == only)
         with self._transaction(write=False) as connection:
             return [progress_of(row) for row in connection.execute(query).mappings()]
 
@@ -83,3 +103,17 @@ class Looking(LedgerTables):
                 )
                 for row in connection.execute(query).mappings()
             ]
+
+
+def _errand(row: RowMapping) -> Errand:
+    study, urgent = UID(row["study_instance_uid"]), bool(row["urgent"])
+    if "destination" not in row:
+        step = NEXT_STEP.get(StudyState(row["state"]), Step.LOOK_AGAIN)
+        return Errand(study_instance_uid=study, step=step, urgent=urgent)
+    return Errand(
+        study_instance_uid=study,
+        step=NEXT_DELIVERY_STEP[DeliveryState(row["state"])],
+        destination=row["destination"],
+        content=Content(row["content"]),
+        urgent=urgent,
+    )

@@ -1,9 +1,6 @@
 """Receiving, as the ledger records it."""
 
-from collections.abc import Sequence
-from datetime import datetime
-
-from sqlalchemy import Connection, RowMapping, delete, func, insert, select, update
+from sqlalchemy import Connection, RowMapping, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from bonetumor.domain.progress import Refusal, StudyState
@@ -12,7 +9,7 @@ from bonetumor.domain.uid import UID
 from bonetumor.service.ledger import Arrival
 from bonetumor.store.database import LedgerTables, study_row
 from bonetumor.store.rows import instance_row
-from bonetumor.store.schema import instances, refusals, studies
+from bonetumor.store.schema import instances, own_objects, refusals, studies
 
 _REFUSALS_KEPT = 1000
 _DECIDED_BY_PEOPLE = {StudyState.HELD, StudyState.REJECTED}
@@ -56,41 +53,6 @@ class Receiving(LedgerTables):
             newest = 0 if added is None else int(added[0])
             connection.execute(delete(refusals).where(refusals.c.id <= newest - _REFUSALS_KEPT))
 
-    def quiet_since(self, moment: datetime) -> Sequence[tuple[UID, int]]:
-        """Studies still receiving whose last instance came before `moment`, with revision."""
-        query = select(studies.c.study_instance_uid, studies.c.revision).where(
-            studies.c.state == StudyState.RECEIVING, studies.c.last_instance_at <= moment
-        )
-        with self._transaction(write=False) as connection:
-            return [(UID(row[0]), int(row[1])) for row in connection.execute(query)]
-
-    def close_study(self, study_instance_uid: UID, revision: int, completeness: str) -> bool:
-        """Marks the study complete; False if another instance came meanwhile."""
-        with self._transaction() as connection:
-            changed = connection.execute(
-                update(studies)
-                .where(
-                    studies.c.study_instance_uid == study_instance_uid,
-                    studies.c.revision == revision,
-                    studies.c.state == StudyState.RECEIVING,
-                )
-                .values(
-                    state=StudyState.COMPLETE, completeness=completeness, updated_at=self._clock()
-                )
-            ).rowcount
-            if changed:
-                count = connection.scalar(
-                    select(func.count()).where(instances.c.study_instance_uid == study_instance_uid)
-                )
-                self._event(
-                    connection,
-                    study_instance_uid,
-                    revision,
-                    StudyState.COMPLETE,
-                    f"{count} instances; {completeness}",
-                )
-            return bool(changed)
-
     def _open_study(self, connection: Connection, instance: Instance) -> None:
         uid, now = instance.keys.study_instance_uid, instance.received_at
         row = study_row(connection, uid, lock=True)
@@ -119,6 +81,8 @@ class Receiving(LedgerTables):
             self._add_late(connection, row, instance)
             return
         late = row["state"] != StudyState.RECEIVING
+        if late:
+            self._abandon(connection, uid)
         revision = int(row["revision"]) + (1 if late else 0)
         connection.execute(
             update(studies)
@@ -184,6 +148,11 @@ class Receiving(LedgerTables):
 
 
 def _known(connection: Connection, keys: InstanceKeys, sha256: str) -> Arrival:
+    ours = select(own_objects.c.sop_instance_uid).where(
+        own_objects.c.sop_instance_uid == keys.sop_instance_uid
+    )
+    if connection.execute(ours).first() is not None:
+        return Arrival.OURS
     found = connection.execute(
         select(instances.c.sha256, instances.c.study_instance_uid).where(
             instances.c.sop_instance_uid == keys.sop_instance_uid

@@ -4,13 +4,21 @@ from datetime import UTC, datetime
 
 from sqlalchemy import RowMapping
 
-from bonetumor.domain.progress import STATE_BEFORE, Step, StudyProgress, StudyState
+from bonetumor.domain.progress import (
+    STATE_BEFORE,
+    Content,
+    Delivery,
+    DeliveryState,
+    Step,
+    StudyProgress,
+    StudyState,
+)
 from bonetumor.domain.study import Instance, InstanceKeys
 from bonetumor.domain.uid import UID
 
 
 def is_due(row: RowMapping, now: datetime, step: Step) -> bool:
-    """Whether the step leads out of the study's state, nobody holds it, and its time has come.
+    """Whether the step leads out of the row's state, nobody holds it, and its time has come.
 
     A finished study is looked at again only if a time for that is set.
     """
@@ -37,6 +45,7 @@ def instance_row(instance: Instance) -> dict[str, object]:
         "sha256": instance.sha256,
         "received_at": instance.received_at,
         "calling_ae_title": instance.calling_ae_title,
+        "called_ae_title": instance.called_ae_title,
     }
 
 
@@ -54,6 +63,7 @@ def instance_of(row: RowMapping) -> Instance:
         sha256=row["sha256"],
         received_at=utc(row["received_at"]),
         calling_ae_title=row["calling_ae_title"],
+        called_ae_title=row["called_ae_title"],
     )
 
 
@@ -67,5 +77,19 @@ def progress_of(row: RowMapping) -> StudyProgress:
         last_instance_at=utc(row["last_instance_at"]),
         updated_at=utc(row["updated_at"]),
         problem=row["problem"],
+        next_attempt_at=utc(row["next_attempt_at"]) if row["next_attempt_at"] else None,
+        urgent=bool(row["urgent"]),
+    )
+
+
+def delivery_of(row: RowMapping) -> Delivery:
+    """A row as `status` shows it."""
+    return Delivery(
+        revision=row["revision"],
+        content=Content(row["content"]),
+        destination=row["destination"],
+        state=DeliveryState(row["state"]),
+        problem=row["problem"],
+        updated_at=utc(row["updated_at"]),
         next_attempt_at=utc(row["next_attempt_at"]) if row["next_attempt_at"] else None,
     )

@@ -15,9 +15,10 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    false,
 )
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 metadata = MetaData()
 
@@ -43,6 +44,10 @@ studies = Table(
     Column("attempts", Integer, nullable=False, default=0),
     Column("put_offs", Integer, nullable=False, default=0),
     Column("next_attempt_at", DateTime(timezone=True)),
+    # Set by the site's rules: urgent studies have queues of their own.
+    Column("urgent", Boolean, nullable=False, default=False, server_default=false()),
+    # A person wants the study assessed whatever the rules say.
+    Column("wanted_by_hand", Boolean, nullable=False, default=False, server_default=false()),
     Index("studies_by_state", "state"),
     Index("studies_by_update", "updated_at"),
     Index("studies_by_next_attempt", "next_attempt_at"),
@@ -60,6 +65,7 @@ instances = Table(
     Column("sha256", String(64), nullable=False),
     Column("received_at", DateTime(timezone=True), nullable=False),
     Column("calling_ae_title", String(16), nullable=False),
+    Column("called_ae_title", String(16), nullable=False, default="", server_default=""),
     Index("instances_by_study", "study_instance_uid"),
 )
 
@@ -92,6 +98,74 @@ documents = Table(
     Column("revision", Integer, primary_key=True),
     Column("kind", String(16), primary_key=True),
     Column("body", LargeBinary, nullable=False),
+)
+
+# One row for each thing that goes to each destination; a delivery walks by itself.
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("study_instance_uid", _UID, primary_key=True),
+    Column("revision", Integer, primary_key=True),
+    Column("content", String(16), primary_key=True),
+    Column("destination", String(64), primary_key=True),
+    Column("state", String(16), nullable=False),
+    # Of a notice: why there is no result.
+    Column("reason", Text, nullable=False, default=""),
+    Column("sent_at", DateTime(timezone=True)),
+    Column("updated_at", DateTime(timezone=True), nullable=False),
+    Column("problem", Text),
+    Column("owner", String(64)),
+    Column("lease_expires_at", DateTime(timezone=True)),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("put_offs", Integer, nullable=False, default=0),
+    Column("next_attempt_at", DateTime(timezone=True)),
+    Index("deliveries_by_state", "state"),
+)
+
+# What we sent ourselves: an archive that sends it back to us adds nothing to the study.
+own_objects = Table(
+    "own_objects",
+    metadata,
+    Column("sop_instance_uid", _UID, primary_key=True),
+    Column("destination", String(64), primary_key=True),
+    # The run key or the notice's key.
+    Column("parcel", String(64), nullable=False),
+    Column("study_instance_uid", _UID, nullable=False),
+    Column("series_instance_uid", _UID, nullable=False),
+    Column("sop_class_uid", _UID, nullable=False),
+    Index("own_objects_by_study", "study_instance_uid"),
+    Index("own_objects_by_parcel", "parcel"),
+)
+
+# Storage commitment that we asked for, and its answer once that has come (PS3.4 J).
+commitments = Table(
+    "commitments",
+    metadata,
+    Column("transaction_uid", _UID, primary_key=True),
+    Column("requested_at", DateTime(timezone=True), nullable=False),
+    Column("answered_at", DateTime(timezone=True)),
+    Column("committed", Integer, nullable=False, default=0),
+    Column("failed", Integer, nullable=False, default=0),
+)
+
+# Instances that MPPS or an Instance Availability Notification says exist.
+announced = Table(
+    "announced",
+    metadata,
+    Column("sop_instance_uid", _UID, primary_key=True),
+    Column("study_instance_uid", _UID, nullable=False),
+    Column("source", String(8), nullable=False),
+    Index("announced_by_study", "study_instance_uid"),
+)
+
+# Performed procedure steps of modalities (MPPS) and whether they are over.
+procedure_steps = Table(
+    "procedure_steps",
+    metadata,
+    Column("sop_instance_uid", _UID, primary_key=True),
+    Column("study_instance_uid", _UID, nullable=False),
+    Column("is_over", Boolean, nullable=False),
+    Index("procedure_steps_by_study", "study_instance_uid"),
 )
 
 # Reports that the plugin serves itself. `superseded` ones are kept, and found by id alone.

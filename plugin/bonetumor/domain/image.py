@@ -47,7 +47,8 @@ class ImageReference:
     """Which stored frame an image is. `frame_number` counts from 1; None for a single frame.
 
     `body_part`: what a projection image says that it shows, with its side; empty where it does
-    not say, and for slices.
+    not say, and for slices. `volume` names the stack that a slice belongs to, empty for anything
+    else; `position_mm` is where along the stack's normal it lies.
     """
 
     sop_instance_uid: UID
@@ -57,6 +58,8 @@ class ImageReference:
     rows: int
     columns: int
     body_part: str = ""
+    volume: str = ""
+    position_mm: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -7,6 +7,7 @@ from bonetumor.domain.uid import UID, derived_uid
 
 _LEAST_OVERLAP = 0.3
 _FRAMES_APART = 3
+_SLICES_APART_MM = 12.0
 _LEVEL_APART = 0.15
 _HEIGHTS_APART = 2.0
 
@@ -65,6 +66,20 @@ def name_lesions(model_key: str, detections: tuple[Detection, ...]) -> tuple[Les
     )
 
 
+def key_lesions(lesions: tuple[Lesion, ...]) -> tuple[Lesion, ...]:
+    """Of each lesion its most certain box in every view: on the key slice of a volume, on the key
+    frame of a multi-frame object, and on each projection."""
+    seen: set[tuple[UID, str]] = set()
+    keys = []
+    for lesion in sorted(lesions, key=lambda x: -x.detection.score):
+        image = lesion.detection.image
+        view = (lesion.tracking_uid, image.volume or image.sop_instance_uid)
+        if view not in seen:
+            seen.add(view)
+            keys.append(lesion)
+    return tuple(lesion for lesion in lesions if lesion in keys)
+
+
 def _place(detection: Detection) -> tuple[str, ...]:
     frame = str(detection.image.frame_number or 0)
     return (detection.image.sop_instance_uid, frame, *map(repr, detection.box.as_tuple()))
@@ -75,6 +90,8 @@ def _belongs(detection: Detection, group: list[Detection]) -> bool:
     if any(_frame(d) == _frame(detection) for d in group):
         return False
     image, first = detection.image, group[0].image
+    if image.volume or first.volume:
+        return image.volume == first.volume and any(_adjoins(detection, d) for d in group)
     if image.sop_instance_uid == first.sop_instance_uid:
         return any(_continues(detection, d) for d in group)
     return _same_level(detection, group[0])
@@ -89,6 +106,15 @@ def _continues(first: Detection, second: Detection) -> bool:
     apart = abs((first.image.frame_number or 0) - (second.image.frame_number or 0))
     return (
         apart <= _FRAMES_APART
+        and iou(first.box.as_tuple(), second.box.as_tuple()) >= _LEAST_OVERLAP
+    )
+
+
+def _adjoins(first: Detection, second: Detection) -> bool:
+    """Slices of one volume that lie close together and show overlapping boxes."""
+    apart = abs(first.image.position_mm - second.image.position_mm)
+    return (
+        apart <= _SLICES_APART_MM
         and iou(first.box.as_tuple(), second.box.as_tuple()) >= _LEAST_OVERLAP
     )
 

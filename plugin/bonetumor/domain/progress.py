@@ -1,4 +1,8 @@
-"""The recorded states that a study walks through, and the step that leads out of each."""
+"""The recorded states that a study walks through, and the step that leads out of each.
+
+A study is received, completed, gathered, assessed and delivered. Each delivery to each destination
+walks by itself: waiting, sent, confirmed. One that is stuck holds up no other.
+"""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,66 +18,123 @@ class StudyState(StrEnum):
     COMPLETE = "complete"
     GATHERED = "gathered"
     ASSESSED = "assessed"
-    SR_SENT = "sr_sent"
-    SR_CONFIRMED = "sr_confirmed"
-    REPORT_SENT = "report_sent"
+    DELIVERING = "delivering"
     DONE = "done"
     HELD = "held"
     FAILED = "failed"
     REJECTED = "rejected"
+    UNWANTED = "unwanted"
+
+
+class DeliveryState(StrEnum):
+    """Where a delivery is. An abandoned one was overtaken by a newer revision of its study."""
+
+    WAITING = "waiting"
+    SENT = "sent"
+    CONFIRMED = "confirmed"
+    FAILED = "failed"
+    ABANDONED = "abandoned"
+
+
+class Content(StrEnum):
+    """What is delivered: a result, or the notice that there is none and why."""
+
+    RESULT = "result"
+    NOTICE = "notice"
 
 
 class Step(StrEnum):
-    """One piece of work that a worker does for a study."""
+    """One piece of work that a worker does for a study, or for one of its deliveries."""
 
     GATHER = "gather"
     ASSESS = "assess"
-    SEND_SR = "send_sr"
-    CONFIRM_SR = "confirm_sr"
-    SEND_REPORT = "send_report"
-    CONFIRM_REPORT = "confirm_report"
+    DISPATCH = "dispatch"
+    SEND = "send"
+    CONFIRM = "confirm"
     LOOK_AGAIN = "look_again"
 
 
 STOPPED = frozenset({StudyState.HELD, StudyState.FAILED})
+UNDER_WAY = frozenset({DeliveryState.WAITING, DeliveryState.SENT})
+
+State = StudyState | DeliveryState
 
 # LOOK_AGAIN leads out of DONE, but only while the ledger has a time for it.
-NEXT_STEP = {
+NEXT_STEP: dict[State, Step] = {
     StudyState.COMPLETE: Step.GATHER,
     StudyState.GATHERED: Step.ASSESS,
-    StudyState.ASSESSED: Step.SEND_SR,
-    StudyState.SR_SENT: Step.CONFIRM_SR,
-    StudyState.SR_CONFIRMED: Step.SEND_REPORT,
-    StudyState.REPORT_SENT: Step.CONFIRM_REPORT,
+    StudyState.ASSESSED: Step.DISPATCH,
+}
+NEXT_DELIVERY_STEP: dict[State, Step] = {
+    DeliveryState.WAITING: Step.SEND,
+    DeliveryState.SENT: Step.CONFIRM,
 }
 
-STATE_AFTER = {
+STATE_AFTER: dict[Step, State] = {
     Step.GATHER: StudyState.GATHERED,
     Step.ASSESS: StudyState.ASSESSED,
-    Step.SEND_SR: StudyState.SR_SENT,
-    Step.CONFIRM_SR: StudyState.SR_CONFIRMED,
-    Step.SEND_REPORT: StudyState.REPORT_SENT,
-    Step.CONFIRM_REPORT: StudyState.DONE,
+    Step.DISPATCH: StudyState.DELIVERING,
+    Step.SEND: DeliveryState.SENT,
+    Step.CONFIRM: DeliveryState.CONFIRMED,
     Step.LOOK_AGAIN: StudyState.DONE,
 }
 
-STATE_BEFORE = {
+STATE_BEFORE: dict[Step, State] = {
     **{step: state for state, step in NEXT_STEP.items()},
+    **{step: state for state, step in NEXT_DELIVERY_STEP.items()},
     Step.LOOK_AGAIN: StudyState.DONE,
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
-    """The right to do one step for one revision of a study until `expires_at`."""
+class Errand:
+    """A step that is due. `destination` and `content` name the delivery of SEND and CONFIRM."""
 
     study_instance_uid: UID
-    revision: int
     step: Step
+    destination: str = ""
+    content: Content = Content.RESULT
+    urgent: bool = False
+
+    @property
+    def is_delivery(self) -> bool:
+        """Whether the step belongs to one delivery, not to the study as a whole."""
+        return self.step in NEXT_DELIVERY_STEP.values()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """The right to go on one errand for one revision of a study until `expires_at`."""
+
+    errand: Errand
+    revision: int
     owner: str
     attempt: int
     put_offs: int
     expires_at: datetime
+
+    @property
+    def study_instance_uid(self) -> UID:
+        """The study."""
+        return self.errand.study_instance_uid
+
+    @property
+    def step(self) -> Step:
+        """The step."""
+        return self.errand.step
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """A delivery as `status` shows it."""
+
+    revision: int
+    content: Content
+    destination: str
+    state: DeliveryState
+    problem: str | None
+    updated_at: datetime
+    next_attempt_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +149,7 @@ class StudyProgress:
     updated_at: datetime
     problem: str | None
     next_attempt_at: datetime | None
+    urgent: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

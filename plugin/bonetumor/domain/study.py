@@ -27,6 +27,7 @@ class Instance:
     sha256: str
     received_at: datetime
     calling_ae_title: str
+    called_ae_title: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -49,7 +49,7 @@ class Intake:
             raise StorageUnavailable(f"spool: expected to write, got {error.strerror}") from error
         finally:
             incoming.discard()
-        if arrival is Arrival.REPEATED:
+        if arrival in (Arrival.REPEATED, Arrival.OURS):
             return arrival
         return self._ledger.record_instance(
             Instance(
@@ -59,5 +59,6 @@ class Intake:
                 sha256=sha256,
                 received_at=self._clock(),
                 calling_ae_title=incoming.announced.calling_ae_title,
+                called_ae_title=incoming.announced.called_ae_title,
             )
         )

@@ -1,6 +1,6 @@
 """What the story needs of the ledger, as Protocols: the truth about every study."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -8,7 +8,16 @@ from typing import Protocol
 
 from bonetumor.domain.assessment import Assessment
 from bonetumor.domain.case import Evidence
-from bonetumor.domain.progress import Claim, Refusal, Step, StudyEvent, StudyProgress, StudyState
+from bonetumor.domain.progress import (
+    Claim,
+    Delivery,
+    Errand,
+    Refusal,
+    State,
+    StudyEvent,
+    StudyProgress,
+    StudyState,
+)
 from bonetumor.domain.study import Instance, InstanceKeys, Study
 from bonetumor.domain.uid import UID
 
@@ -19,6 +28,21 @@ class Arrival(StrEnum):
     NEW = "new"
     REPEATED = "repeated"
     CONFLICTING = "conflicting"
+    OURS = "ours"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Closing:
+    """That a study is complete, how that is known, and what the site's rules make of it.
+
+    `unwanted` says why the study is not for us; None if it is.
+    """
+
+    study_instance_uid: UID
+    revision: int
+    completeness: str
+    urgent: bool = False
+    unwanted: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,11 +54,31 @@ class Predecessor:
     run_key: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnObject:
+    """An object that we made."""
+
+    sop_instance_uid: UID
+    sop_class_uid: UID
+    study_instance_uid: UID
+    series_instance_uid: UID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Commitment:
+    """A storage commitment that was asked for; counts of instances once it is answered."""
+
+    requested_at: datetime
+    is_answered: bool
+    committed: int
+    failed: int
+
+
 class InstanceLedger(Protocol):
     """The part of the ledger that receiving needs."""
 
     def known(self, keys: InstanceKeys, sha256: str) -> Arrival:
-        """Whether the instance is new, a repetition, or another object under a known UID."""
+        """Whether the instance is new, a repetition, our own, or another under a known UID."""
         ...
 
     def record_instance(self, instance: Instance) -> Arrival:
@@ -45,19 +89,66 @@ class InstanceLedger(Protocol):
         """Remembers an object that was not taken, so that people can see it."""
         ...
 
-    def quiet_since(self, moment: datetime) -> Sequence[tuple[UID, int]]:
-        """Studies still receiving whose last instance came before `moment`, with revision."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receiving:
+    """A study that is on its way in: what has come, and what is known of what should.
+
+    `instances` counts by series. `announced` is how many instances MPPS or IAN named, `awaited` how
+    many of them have not come; `in_progress` says that a modality is still at it.
+    """
+
+    study_instance_uid: UID
+    revision: int
+    last_instance_at: datetime
+    instances: Mapping[UID, int]
+    announced: int
+    awaited: int
+    in_progress: bool
+
+
+class Announcements(Protocol):
+    """What modalities and archives say that there is."""
+
+    def note_announced(
+        self, study_instance_uid: UID, source: str, sop_instance_uids: Sequence[UID]
+    ) -> None:
+        """Remembers instances that exist."""
         ...
 
-    def close_study(self, study_instance_uid: UID, revision: int, completeness: str) -> bool:
-        """Marks the study complete; False if another instance came meanwhile."""
+    def note_step(self, step: UID, study_instance_uid: UID | None, *, is_over: bool) -> bool:
+        """Remembers where a performed procedure step is; False if nobody created it."""
+        ...
+
+    def note_made(self, step: UID, sop_instance_uids: Sequence[UID]) -> None:
+        """Remembers what a performed procedure step made."""
+        ...
+
+
+class ArrivalLedger(Protocol):
+    """The part of the ledger that decides whether studies are complete."""
+
+    def receiving(self) -> Sequence[Receiving]:
+        """Every study that is on its way in."""
+        ...
+
+    def instance_uids(self, study_instance_uid: UID) -> frozenset[UID]:
+        """What has come of a study."""
+        ...
+
+    def own_series(self, study_instance_uid: UID) -> frozenset[UID]:
+        """Series of our own making in a study: no archive needs to send them."""
+        ...
+
+    def close_study(self, closing: Closing) -> bool:
+        """Marks the study complete, or not for us; False if another instance came meanwhile."""
         ...
 
 
 class StepLedger(Protocol):
     """The part of the ledger that the workers need."""
 
-    def claim(self, study_instance_uid: UID, step: Step, owner: str) -> Claim | None:
+    def claim(self, errand: Errand, owner: str) -> Claim | None:
         """The right to do the step, or None if it is not due or someone else has it."""
         ...
 
@@ -74,7 +165,7 @@ class StepLedger(Protocol):
         ...
 
     def predecessor(self, claim: Claim) -> Predecessor | None:
-        """The last SR sent for an earlier revision."""
+        """The last result of an earlier revision that any destination was sent."""
         ...
 
     def chosen_patient(self, study_instance_uid: UID) -> str | None:
@@ -84,15 +175,21 @@ class StepLedger(Protocol):
     def finish(
         self,
         claim: Claim,
-        state: StudyState,
+        state: State,
         saved: Evidence | Assessment | None,
         detail: str,
         again_at: datetime | None = None,
+        deliver_to: Sequence[str] = (),
     ) -> None:
         """Records the step as done, with what it made, in one transaction.
 
-        `again_at` is when the EHR is to be asked for late evidence.
+        `again_at` is when the EHR is to be asked for late evidence; `deliver_to` names the
+        destinations that deliveries are opened for. The study is done with its last delivery.
         """
+        ...
+
+    def reason(self, claim: Claim) -> tuple[str, datetime]:
+        """Why a notice is sent, and since when that is so."""
         ...
 
     def rest(self, claim: Claim, again_at: datetime | None) -> None:
@@ -112,19 +209,60 @@ class StepLedger(Protocol):
         ...
 
     def stop(self, claim: Claim, state: StudyState, problem: str) -> None:
-        """Leaves the study held or failed, visibly."""
+        """Leaves the study held or failed, or one of its deliveries failed, visibly."""
+        ...
+
+
+class Outbox(Protocol):
+    """What archives get of us, and storage commitment, which may come over another association."""
+
+    def note_own(
+        self, study_instance_uid: UID, destination: str, key: str, objects: Sequence[OwnObject]
+    ) -> None:
+        """Remembers objects that we are about to send, so that they are known if they return.
+
+        `key` names the parcel; what was noted for it and the destination before is forgotten.
+        """
+        ...
+
+    def sent_objects(self, destination: str, key: str) -> Sequence[OwnObject]:
+        """What a destination was sent of a parcel."""
+        ...
+
+    def commitment(self, transaction_uid: UID) -> Commitment | None:
+        """A storage commitment that was asked for, and what came of it."""
+        ...
+
+    def note_commitment_request(self, transaction_uid: UID) -> None:
+        """Remembers that commitment is asked for."""
+        ...
+
+    def forget_commitment(self, transaction_uid: UID) -> None:
+        """Lets commitment be asked for again."""
+        ...
+
+    def note_commitment_answer(self, transaction_uid: UID, *, committed: int, failed: int) -> bool:
+        """Remembers the archive's answer; False if nobody asked."""
         ...
 
 
 class Overview(Protocol):
     """The part of the ledger that people and the dispatcher look at."""
 
-    def due(self) -> Sequence[tuple[UID, Step]]:
-        """Every step that waits to be done and that nobody holds."""
+    def due(self) -> Sequence[Errand]:
+        """Every step that waits to be done and that nobody holds: urgent ones, then the oldest."""
         ...
 
     def progress(self) -> Sequence[StudyProgress]:
         """All studies, the newest first."""
+        ...
+
+    def one(self, study_instance_uid: UID) -> StudyProgress | None:
+        """One study, if it is known."""
+        ...
+
+    def deliveries(self, study_instance_uid: UID) -> Sequence[Delivery]:
+        """Every delivery of a study, the oldest revision first."""
         ...
 
     def refusals(self) -> Sequence[Refusal]:
@@ -151,6 +289,10 @@ class Desk(Protocol):
         self, study_instance_uid: UID, by: str, reason: str, patient: str | None = None
     ) -> bool:
         """Lets a held study go on, for the Patient that the person named if one was."""
+        ...
+
+    def want(self, study_instance_uid: UID, by: str) -> bool:
+        """Lets a study run that no rule wants; False where it is not such a one."""
         ...
 
     def reject(self, study_instance_uid: UID, by: str, reason: str) -> bool:
@@ -219,5 +361,16 @@ class Leases(Protocol):
         ...
 
 
-class Ledger(InstanceLedger, StepLedger, Overview, Desk, Shelf, Leases, Protocol):
+class Ledger(
+    InstanceLedger,
+    ArrivalLedger,
+    Announcements,
+    StepLedger,
+    Outbox,
+    Overview,
+    Desk,
+    Shelf,
+    Leases,
+    Protocol,
+):
     """The truth about every study."""

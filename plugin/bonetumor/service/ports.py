@@ -1,6 +1,7 @@
 """What the story needs of the world, as Protocols. `worker/wiring.py` chooses who answers."""
 
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -36,6 +37,7 @@ class Announced:
     sop_instance_uid: UID
     transfer_syntax_uid: UID
     calling_ae_title: str
+    called_ae_title: str = ""
 
 
 class Incoming(Protocol):
@@ -68,11 +70,34 @@ class Inbox(Protocol):
         ...
 
 
-class CompletenessProof(Protocol):
-    """Says whether all of a study has arrived."""
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """How many instances an archive has of a series; None where it does not say.
 
-    def studies_complete(self) -> Sequence[tuple[UID, int, str]]:
-        """Studies that can be closed: study UID, revision, and how that is known."""
+    `is_images` is False for series of reports, presentation states and the like.
+    """
+
+    instances: int | None
+    is_images: bool = True
+
+
+class StudySource(Protocol):
+    """The archive that studies come from."""
+
+    def holdings(self, study_instance_uid: UID) -> Mapping[UID, Holding]:
+        """What it has of the study, by series; nothing where it does not know the study.
+
+        Raises:
+            Unavailable, Rejected: it does not answer.
+        """
+        ...
+
+    def instances(self, study_instance_uid: UID, series_instance_uid: UID) -> frozenset[UID]:
+        """The instances that it has of a series."""
+        ...
+
+    def fetch(self, study_instance_uid: UID, missing: Mapping[UID, frozenset[UID]]) -> None:
+        """Asks for instances, by series; they arrive as any others do."""
         ...
 
 
@@ -84,6 +109,10 @@ class StudyReader(Protocol):
 
     def header(self, study: Study) -> StudyHeader:
         """Patient, accession and acquisition as the images state them."""
+        ...
+
+    def facts(self, study: Study) -> Mapping[str, frozenset[str]]:
+        """What rules may ask of the study, by name, in capitals."""
         ...
 
     def images(self, study: Study) -> Iterator[ClinicalImage]:
@@ -218,16 +247,54 @@ class Result:
     assessment: Assessment
     predecessor: Predecessor | None
 
+    @property
+    def key(self) -> str:
+        """The run key: the same result, the same objects."""
+        return self.assessment.run_key
 
-class Archive(Protocol):
-    """The PACS as the place where results go."""
 
-    def send(self, result: Result) -> None:
-        """Stores the result's objects; a repetition changes nothing."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notice:
+    """That a study has no result, and why: "AI not performed"."""
+
+    study: Study
+    reason: str
+    at: datetime
+
+    @property
+    def key(self) -> str:
+        """SHA-256 over study and reason: the same notice, the same object."""
+        parts = [self.study.digest, self.reason]
+        return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()
+
+
+Parcel = Result | Notice
+
+
+class Destination(Protocol):
+    """A place where results go. Sending twice changes nothing."""
+
+    @property
+    def takes_notices(self) -> bool:
+        """Whether studies without a result are told of."""
         ...
 
-    def holds(self, result: Result) -> bool:
-        """Whether the archive answers that it has the result's objects."""
+    def send(self, parcel: Parcel) -> str:
+        """Sends; answers in words what was sent.
+
+        Raises:
+            Unavailable: it cannot be reached now.
+            Rejected: it understood and refused.
+        """
+        ...
+
+    def confirm(self, parcel: Parcel) -> str:
+        """Asks whether it holds what was sent; answers in words how that is known.
+
+        Raises:
+            Unavailable: it does not say so yet.
+            Rejected: it says that it will not.
+        """
         ...
 
 

@@ -4,8 +4,8 @@ The broker only rings the doorbell. A step that nobody may do now is not done; a
 changes nothing the second time.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from bonetumor.domain.assessment import Assessment
@@ -20,8 +20,16 @@ from bonetumor.domain.errors import (
     Rejected,
     Unavailable,
 )
-from bonetumor.domain.progress import NEXT_STEP, STATE_AFTER, Claim, Step, StudyState
-from bonetumor.domain.uid import UID
+from bonetumor.domain.progress import (
+    NEXT_DELIVERY_STEP,
+    NEXT_STEP,
+    STATE_AFTER,
+    Claim,
+    Errand,
+    State,
+    Step,
+    StudyState,
+)
 from bonetumor.service.ledger import StepLedger
 from bonetumor.service.ports import Clock
 
@@ -31,17 +39,20 @@ class Outcome:
     """What a step made, in words, and the document to keep, if it made one.
 
     `again_at` is when the EHR is to be asked for late evidence; `superseding` is late evidence that
-    makes a new result. An empty `detail` says that there is nothing to tell.
+    makes a new result; `deliver_to` are the destinations of a result. An empty `detail` says that
+    there is nothing to tell.
     """
 
     detail: str
     saved: Evidence | Assessment | None = None
-    state: StudyState | None = None
+    state: State | None = None
     again_at: datetime | None = None
     superseding: Evidence | None = None
+    deliver_to: tuple[str, ...] = ()
 
 
 Work = Callable[[Claim], Outcome]
+_STEP_OUT_OF = {**NEXT_STEP, **NEXT_DELIVERY_STEP}
 
 
 class Walk:
@@ -62,13 +73,13 @@ class Walk:
         self._owner = owner
         self._retry_after = retry_after
 
-    def take(self, study_instance_uid: UID, step: Step) -> Step | None:
-        """Does the step if it is due; answers the step that is due after it, if any."""
-        claim = self._ledger.claim(study_instance_uid, step, self._owner)
+    def take(self, errand: Errand) -> Sequence[Errand]:
+        """Does the step if it is due; answers the errands that are due after it."""
+        claim = self._ledger.claim(errand, self._owner)
         if claim is None:
-            return None
+            return ()
         try:
-            outcome = self._work[step](claim)
+            outcome = self._work[errand.step](claim)
         except Unavailable as error:
             wait = timedelta(seconds=error.retry_after_s or 0.0)
             if not isinstance(error, EvidencePending):  # which knows exactly how long
@@ -85,18 +96,27 @@ class Walk:
             raise
         else:
             return self._record(claim, outcome)
-        return None
+        return ()
 
-    def _record(self, claim: Claim, outcome: Outcome) -> Step | None:
+    def _record(self, claim: Claim, outcome: Outcome) -> Sequence[Errand]:
         if outcome.superseding is not None:
             self._ledger.supersede(claim, outcome.superseding, outcome.detail)
-            return NEXT_STEP[StudyState.GATHERED]
+            return [replace(claim.errand, step=NEXT_STEP[StudyState.GATHERED])]
         if not outcome.detail:
             self._ledger.rest(claim, outcome.again_at)
-            return None
+            return ()
         state = outcome.state or STATE_AFTER[claim.step]
-        self._ledger.finish(claim, state, outcome.saved, outcome.detail, outcome.again_at)
-        return NEXT_STEP.get(state)
+        self._ledger.finish(
+            claim, state, outcome.saved, outcome.detail, outcome.again_at, outcome.deliver_to
+        )
+        return _following(claim.errand, state, outcome.deliver_to)
+
+
+def _following(errand: Errand, state: State, deliver_to: Sequence[str]) -> Sequence[Errand]:
+    if deliver_to:
+        return [replace(errand, step=Step.SEND, destination=name) for name in deliver_to]
+    step = _STEP_OUT_OF.get(state)
+    return [] if step is None else [replace(errand, step=step)]
 
 
 def _say(error: BoneTumorError) -> str:

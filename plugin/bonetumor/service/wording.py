@@ -1,8 +1,21 @@
 """A result in words, the same in every report: what was found, on what evidence, by what."""
 
-from bonetumor.service.ports import Result
+from bonetumor.service.ports import Notice, Result
 
 BANNER = "PRELIMINARY AI OUTPUT, not for primary diagnosis."
+
+
+def not_performed(notice: Notice) -> list[str]:
+    """That there is no result, and why: the banner first."""
+    return [
+        "AI NOT PERFORMED",
+        "The bone tumour AI has not assessed this study. This is not a negative result.",
+        f"Reason: {notice.reason}",
+        f"{len(notice.study.instances)} objects received; {notice.study.completeness}."
+        if notice.study.completeness
+        else f"{len(notice.study.instances)} objects received.",
+        f"Since {notice.at:%Y-%m-%d %H:%M} UTC. A result follows if the cause is mended.",
+    ]
 
 
 def conclusion(result: Result) -> str:

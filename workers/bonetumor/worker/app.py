@@ -10,11 +10,30 @@ from typing import Any
 from celery import Celery
 from kombu import Exchange, Queue
 
-from bonetumor.domain.progress import Step
+from bonetumor.domain.progress import Errand, Step
 from bonetumor.worker.settings import Settings
 
 IO, GPU = "io", "gpu"
-QUEUE_OF = {step: GPU if step is Step.ASSESS else IO for step in Step}
+KINDS = (IO, GPU)
+
+
+def kind_of(step: Step) -> str:
+    """Which kind of worker does the step."""
+    return GPU if step is Step.ASSESS else IO
+
+
+def queues_of(kind: str) -> tuple[str, str]:
+    """The queues of a kind. Workers take from both in turn: urgent studies do not wait behind the
+    others, and do not starve them."""
+    return f"{kind}-urgent", kind
+
+
+def queue_of(errand: Errand) -> str:
+    """The queue of an errand."""
+    urgent, usual = queues_of(kind_of(errand.step))
+    return urgent if errand.urgent else usual
+
+
 _DELIVERY_LIMIT = 3
 
 
@@ -34,7 +53,7 @@ def build_app(settings: Settings) -> Celery:
         broker_connection_retry_on_startup=True,
         task_create_missing_queues=False,
         task_default_queue=IO,
-        task_queues=[_queue(name, settings) for name in (IO, GPU)],
+        task_queues=[_queue(name, settings) for kind in KINDS for name in queues_of(kind)],
         broker_transport_options=_transport_options(settings),
     )
     return app

@@ -67,6 +67,15 @@ def release(
 
 
 @app.command()
+def run(study: Study, by: By = "", settings: SettingsFile = None) -> None:
+    """Lets a study run that no rule wants."""
+    ledger, uid = _ledger(settings), _uid(study)
+    if not ledger.want(uid, by or getpass.getuser()):
+        raise InvalidInput(f"run: expected a study that is not for us, got {study}")
+    _out.print(f"{study} runs.")
+
+
+@app.command()
 def reject(study: Study, reason: Reason, by: By = "", settings: SettingsFile = None) -> None:
     """Ends a held or failed study for good, without a result."""
     ledger, uid = _ledger(settings), _uid(study)

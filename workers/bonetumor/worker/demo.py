@@ -22,7 +22,7 @@ from rich.console import Console
 from sqlalchemy import Engine
 
 from bonetumor.domain.errors import InvalidInput, Unavailable
-from bonetumor.domain.progress import Claim, Step, StudyState
+from bonetumor.domain.progress import Claim, Errand, Step, StudyState
 from bonetumor.domain.uid import UID
 from bonetumor.simulator.archive import SimulatedArchive
 from bonetumor.simulator.ehr import SimulatedEhr
@@ -86,7 +86,7 @@ def run_demo(plan: DemoPlan, say: Console) -> None:
                     state=states[uid],
                     story=tuple(ledger.story(uid)),
                     evidence=_document(ledger, uid, Step.ASSESS),
-                    assessment=_document(ledger, uid, Step.SEND_SR),
+                    assessment=_document(ledger, uid, Step.SEND),
                 )
                 for uid, header in sent.headers.items()
                 if uid in taken
@@ -195,9 +195,8 @@ def _document(ledger: SqlLedger, study: UID, step: Step) -> Any:
     """What a step had before it, or None if the walk did not get there."""
     revision = max(e.revision for e in ledger.story(study))
     claim = Claim(
-        study_instance_uid=study,
+        errand=Errand(study_instance_uid=study, step=step),
         revision=revision,
-        step=step,
         owner="demo",
         attempt=0,
         put_offs=0,

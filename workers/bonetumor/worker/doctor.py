@@ -8,7 +8,7 @@ from kombu.exceptions import OperationalError
 from rich.console import Console
 
 from bonetumor.domain.errors import BoneTumorError, StorageUnavailable, Unavailable
-from bonetumor.worker import thinking, wiring
+from bonetumor.worker import thinking, wiring, wiring_ehr, wiring_results
 from bonetumor.worker.app import build_app
 from bonetumor.worker.settings import Settings
 
@@ -76,16 +76,26 @@ def _weights(settings: Settings) -> str:
 
 
 def _archive(settings: Settings) -> str:
-    archive = wiring.build_dicom_archive(settings)
-    if archive is None or settings.archive is None:
-        return "none configured: structured reports go nowhere"
-    archive.echo()
     chosen = settings.archive
+    if chosen is None:
+        return "none configured: studies are complete when nothing came for a while"
+    wiring.build_peer(settings, chosen).echo()
     return f"{chosen.ae_title} at {chosen.host}:{chosen.port} answers C-ECHO"
 
 
+def _results(settings: Settings) -> str:
+    said = []
+    for chosen in settings.result_destinations:
+        if chosen.dicomweb_url:
+            wiring_results.build_dicomweb(chosen).answers()
+        else:
+            wiring.build_peer(settings, chosen).echo()
+        said.append(f"{chosen.name} answers and gets {', '.join(chosen.results)}")
+    return "; ".join(said) or "no destination: nothing goes to any PACS"
+
+
 def _ehr(settings: Settings) -> str:
-    client = wiring.build_fhir_client(settings)
+    client = wiring_ehr.build_fhir_client(settings)
     if client is None or settings.ehr is None:
         return "none configured: no blood, no pathology, no DiagnosticReport"
     offered = client.capabilities()
@@ -114,5 +124,6 @@ CHECKS: dict[str, Check] = {
     "broker": _broker,
     "weights": _weights,
     "archive": _archive,
+    "results": _results,
     "ehr": _ehr,
 }

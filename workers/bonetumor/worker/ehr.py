@@ -15,7 +15,7 @@ from bonetumor.domain.labs import LabPanel
 from bonetumor.domain.uid import parse_uid
 from bonetumor.fhir.auth import jwks
 from bonetumor.fhir.labs import read_resources
-from bonetumor.worker import wiring
+from bonetumor.worker import wiring, wiring_ehr
 from bonetumor.worker.settings import read_settings
 
 app = typer.Typer(help="The side of the EHR.", no_args_is_help=True)
@@ -27,7 +27,7 @@ SettingsFile = Annotated[Path | None, typer.Option("--settings", help="TOML file
 @app.command()
 def keys(settings: SettingsFile = None) -> None:
     """Prints our public keys (JWKS) for the EHR's authorisation server."""
-    found = wiring.build_signing_keys(read_settings(settings))
+    found = wiring_ehr.build_signing_keys(read_settings(settings))
     if not found:
         raise Misconfigured("ehr.smart.keys: expected at least one key, got none")
     _out.print_json(json.dumps(jwks(found)))
@@ -43,7 +43,7 @@ def try_labs(
         content = json.loads(file.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise MalformedResource(f"{file}: expected JSON, got {type(error).__name__}") from error
-    catalogue = wiring.build_lab_catalogue(read_settings(settings))
+    catalogue = wiring_ehr.build_lab_catalogue(read_settings(settings))
     _show(read_resources(content, catalogue))
 
 
@@ -57,7 +57,7 @@ def withdraw(
     """Marks our newest report of a study as entered in error in the EHR. Nothing is deleted."""
     read = read_settings(settings)
     ledger, uid = wiring.build_ledger(read), parse_uid(study, name="Study Instance UID")
-    server = wiring.build_report_server(read, wiring.build_fhir_client(read))
+    server = wiring_ehr.build_report_server(read, wiring_ehr.build_fhir_client(read))
     run_key = ledger.newest_run(uid)
     if server is None or run_key is None:
         said = "no EHR that is written to" if server is None else "no result"

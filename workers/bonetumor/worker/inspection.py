@@ -10,7 +10,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from bonetumor.domain.errors import InvalidInput
-from bonetumor.domain.progress import NEXT_STEP, STOPPED, StudyEvent, StudyProgress, StudyState
+from bonetumor.domain.progress import (
+    NEXT_STEP,
+    STOPPED,
+    Delivery,
+    StudyEvent,
+    StudyProgress,
+    StudyState,
+)
 from bonetumor.domain.uid import parse_uid
 from bonetumor.worker import wiring
 from bonetumor.worker.settings import Settings
@@ -20,6 +27,7 @@ _COLOURS = {
     StudyState.FAILED: "red",
     StudyState.HELD: "yellow",
     StudyState.REJECTED: "red",
+    StudyState.UNWANTED: "dim",
 }
 
 
@@ -43,6 +51,9 @@ def show_status(settings: Settings, study: str | None, out: Console, *, as_json:
         out.print_json(json.dumps([asdict(e) for e in story], default=_plain))
     else:
         out.print(_story(story))
+        deliveries = ledger.deliveries(parse_uid(study))
+        if deliveries:
+            out.print(_deliveries(deliveries))
 
 
 def show_refusals(settings: Settings, out: Console, *, as_json: bool) -> None:
@@ -102,6 +113,22 @@ def _story(story: Sequence[StudyEvent]) -> Table:
             f"{event.at:%Y-%m-%d %H:%M:%S.%f}"[:-3], str(event.revision), event.kind, event.detail
         )
     table.columns[3].overflow = "fold"
+    return table
+
+
+def _deliveries(deliveries: Sequence[Delivery]) -> Table:
+    table = Table("revision", "what", "to", "state", "since (UTC)", "next", "problem")
+    for one in deliveries:
+        table.add_row(
+            str(one.revision),
+            str(one.content),
+            one.destination,
+            str(one.state),
+            f"{one.updated_at:%Y-%m-%d %H:%M:%S}",
+            f"{one.next_attempt_at:%H:%M:%S}" if one.next_attempt_at else "",
+            escape(one.problem or ""),
+        )
+    table.columns[6].overflow = "fold"
     return table
 
 

@@ -6,22 +6,20 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import FrameType
 
 import structlog
 from filelock import FileLock, Timeout
 
-from bonetumor.domain.errors import Misconfigured, ModelFault, StorageUnavailable
-from bonetumor.domain.progress import Step
-from bonetumor.domain.uid import UID
+from bonetumor.domain.errors import BoneTumorError, Misconfigured, ModelFault
+from bonetumor.domain.progress import Errand, Step
 from bonetumor.service.complete import close_complete_studies
-from bonetumor.service.ledger import Leases, Ledger
-from bonetumor.service.ports import CompletenessProof
+from bonetumor.service.ledger import Leases, Ledger, Overview
 from bonetumor.service.walk import Walk, Work
-from bonetumor.worker import wiring
-from bonetumor.worker.app import GPU, IO, QUEUE_OF, build_app
+from bonetumor.worker import wiring, wiring_ehr, wiring_results
+from bonetumor.worker.app import GPU, IO, build_app, kind_of, queues_of
 from bonetumor.worker.settings import Settings
 from bonetumor.worker.steps import GpuSteps, IoSteps
 from bonetumor.worker.tasks import Doorbell, add_tasks
@@ -37,38 +35,58 @@ def listen(settings: Settings) -> None:
     listener = wiring.build_listener(settings, ledger)
     listener.start()
     _log.info("listening", host=settings.listener.host, port=listener.port)
-    sweep = Sweep(
-        ledger, wiring.build_completeness(settings, ledger), Doorbell(build_app(settings))
-    )
+    completeness = wiring.build_completeness(settings, ledger)
+    close = wiring.build_closing(settings, ledger)
+    sweep = Sweep(ledger, Doorbell(build_app(settings)))
     stopping = _stop_on_signal()
-    while not stopping.wait(settings.queue.sweep_s):
-        try:
-            sweep.once()
-        except StorageUnavailable as error:
-            _log.error("sweep failed", error=error.code, reason=str(error))
+
+    def close_studies() -> None:
+        close_complete_studies(completeness, close)
+
+    # Asking the archive may take its time; ringing must not wait for it.
+    rounds = [
+        threading.Thread(target=_again_and_again, args=(each, settings.queue.sweep_s, stopping))
+        for each in (close_studies, sweep.once)
+    ]
+    for thread in rounds:
+        thread.start()
+    for thread in rounds:
+        thread.join()
     listener.stop()
 
 
-class Sweep:
-    """Closes complete studies and rings for due steps, again if nobody seems to have heard."""
+def _again_and_again(once: Callable[[], None], every_s: float, stopping: threading.Event) -> None:
+    """Rounds until told to stop. One that fails is told of, and the next may do better; a bug ends
+    the process, and its supervisor starts it again."""
+    try:
+        while not stopping.wait(every_s):
+            try:
+                once()
+            except BoneTumorError as error:
+                _log.error("round failed", error=error.code, reason=str(error))
+    finally:
+        stopping.set()
 
-    def __init__(self, ledger: Ledger, proof: CompletenessProof, bell: Doorbell) -> None:
+
+class Sweep:
+    """Rings for due steps, again if nobody seems to have heard."""
+
+    def __init__(self, ledger: Overview, bell: Doorbell) -> None:
         self._ledger = ledger
-        self._proof = proof
         self._bell = bell
-        self._rung: dict[tuple[UID, Step], float] = {}
+        self._rung: dict[Errand, float] = {}
 
     def once(self) -> None:
         """One round."""
-        close_complete_studies(self._proof, self._ledger)
         now = time.monotonic()
-        due = set(self._ledger.due())
+        due = dict.fromkeys(self._ledger.due())
         self._rung = {
             k: at for k, at in self._rung.items() if k in due and now - at < _RING_AGAIN_S
         }
-        for study, step in due - self._rung.keys():
-            self._bell.ring(study, step)
-            self._rung[study, step] = now
+        for errand in due:
+            if errand not in self._rung:
+                self._bell.ring(errand)
+                self._rung[errand] = now
 
 
 def work(settings: Settings, queues: Sequence[str]) -> None:
@@ -76,16 +94,14 @@ def work(settings: Settings, queues: Sequence[str]) -> None:
     ledger = wiring.build_ledger(settings)
     steps: dict[Step, Work] = {}
     if IO in queues:
-        client = wiring.build_fhir_client(settings)
+        client = wiring_ehr.build_fhir_client(settings)
         steps |= IoSteps(
             ledger=ledger,
             studies=wiring.build_studies(settings),
-            record=wiring.build_record(settings, client),
-            archive=wiring.build_archive(settings),
-            reports=wiring.build_report_server(settings, client),
+            record=wiring_ehr.build_record(settings, client),
+            destinations=wiring_results.build_destinations(settings, ledger, client),
             clock=wiring.now,
-            readiness=wiring.build_readiness(settings),
-            shelve=wiring.build_shelve(settings, ledger),
+            readiness=wiring_ehr.build_readiness(settings),
         ).work()
     if GPU in queues:
         steps |= _gpu_steps(settings, ledger)
@@ -97,9 +113,9 @@ def work(settings: Settings, queues: Sequence[str]) -> None:
         owner=wiring.owner(os.getpid()),
         retry_after=lambda claim: wiring.backoff(settings, claim),
     )
-    add_tasks(app, walk, Doorbell(app), [s for s in Step if QUEUE_OF[s] in queues])
+    add_tasks(app, walk, Doorbell(app), [s for s in Step if kind_of(s) in queues])
     worker = app.Worker(
-        queues=list(queues),
+        queues=[name for kind in queues for name in queues_of(kind)],
         pool="solo",
         without_gossip=True,
         without_mingle=True,
@@ -134,9 +150,9 @@ def web(settings: Settings) -> None:
     """Serves our reports over FHIR until told to stop."""
     import uvicorn  # only this process needs it
 
-    chosen = wiring.need_web(settings)
+    chosen = wiring_ehr.need_web(settings)
     uvicorn.run(
-        wiring.build_web(settings, wiring.build_ledger(settings)),
+        wiring_ehr.build_web(settings, wiring.build_ledger(settings)),
         host=chosen.host,
         port=chosen.port,
         ssl_certfile=chosen.tls_certificate,

@@ -6,9 +6,9 @@ The file is named by `--settings` or `BONETUMOR_SETTINGS`. An environment variab
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -31,11 +31,22 @@ class ListenerSettings(_Group):
     host: str = Field("127.0.0.1", description="Address to bind; 0.0.0.0 for all")
     port: int = Field(11112, ge=0, le=65535, description="TCP port; 0 takes any free one")
     ae_title: str = Field("BONETUMOR", min_length=1, max_length=16, description="Our AE title")
+    other_ae_titles: frozenset[str] = Field(
+        frozenset(), description="More AE titles that we answer to; rules may ask which was called"
+    )
     calling_ae_titles: frozenset[str] = Field(
         frozenset(), description="AE titles that may send; empty allows all"
     )
     quiet_s: float = Field(
-        10.0, gt=0, description="A study is complete after so long without an image"
+        10.0, gt=0, description="Without proof a study is complete after so long without an image"
+    )
+    settle_s: float = Field(
+        0.5, gt=0, description="So long after the last image the archive is asked for proof"
+    )
+    partial_s: float = Field(
+        60.0,
+        gt=0,
+        description="After so long a study is begun without what the archive does not send",
     )
     max_pdu_bytes: int = Field(131072, ge=4096, le=1048576, description="Largest PDU that is taken")
     max_object_bytes: int = Field(4 * 1024**3, gt=0, description="Largest object that is taken")
@@ -54,12 +65,70 @@ class ListenerSettings(_Group):
 
 
 class ArchiveSettings(_Group):
-    """The PACS that results are sent to."""
+    """The PACS that studies come from: it is asked whether they are complete.
+
+    Without `destinations` results go here too.
+    """
 
     host: str = Field(description="Host name or address")
     port: int = Field(ge=1, le=65535, description="DICOM port")
     ae_title: str = Field(min_length=1, max_length=16, description="Its AE title")
     timeout_s: float = Field(30.0, gt=0, description="Time for each answer")
+    dicomweb_url: str = Field(
+        "", description="DICOMweb service base; then it is asked over QIDO-RS and WADO-RS instead"
+    )
+    ask: bool = Field(True, description="Ask it whether studies are complete")
+    fetch: Literal["auto", "get", "move", "off"] = Field(
+        "auto", description="How missing images are fetched; auto is C-GET, else C-MOVE"
+    )
+
+
+class RuleSettings(_Group):
+    """Which studies are for us. The first rule that fits decides."""
+
+    when: str = Field(min_length=1, description="A condition, see deploy/pacs.md")
+    then: Literal["assess", "urgent", "ignore"] = Field("assess", description="What follows")
+
+
+class DestinationSettings(_Group):
+    """One place that results go to: a DICOM archive, or a DICOMweb one."""
+
+    name: str = Field(
+        min_length=1, max_length=32, pattern=r"^[A-Za-z0-9_.-]+$", description="As status shows it"
+    )
+    host: str = Field("", description="Host name or address of a DICOM archive")
+    port: int = Field(104, ge=1, le=65535, description="Its DICOM port")
+    ae_title: str = Field("", max_length=16, description="Its AE title")
+    dicomweb_url: str = Field(
+        "", description="Service base of a DICOMweb archive (STOW-RS, QIDO-RS), instead of host"
+    )
+    token: SecretStr | None = Field(None, description="Bearer token for DICOMweb")
+    authority: Path | None = Field(None, description="PEM file of the DICOMweb server's authority")
+    timeout_s: float = Field(30.0, gt=0, description="Time for each answer")
+    results: tuple[Literal["sr", "sc", "gsps", "pdf"], ...] = Field(
+        ("sr", "sc"),
+        min_length=1,
+        description="What is sent: sr (structured report), sc (pictures), gsps (presentation "
+        "states), pdf",
+    )
+    confirm: Literal["auto", "commitment", "find"] = Field(
+        "auto",
+        description="How delivery is confirmed: auto is storage commitment where it is offered, "
+        "else C-FIND; DICOMweb is read back by QIDO-RS",
+    )
+    commitment_wait_s: float = Field(
+        120.0, gt=0, description="How long storage commitment may take; then auto reads back"
+    )
+    notices: bool = Field(
+        True, description="Send a picture that says so where a study could not be assessed"
+    )
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        is_dicom = bool(self.host and self.ae_title)
+        if is_dicom == bool(self.dicomweb_url):
+            raise ValueError("expected host and ae_title, or dicomweb_url, got neither or both")
+        return self
 
 
 class SmartSettings(_Group):
@@ -204,7 +273,13 @@ class Settings(BaseSettings):
     )
     log_format: Literal["text", "json"] = Field("text", description="How log lines look")
     listener: ListenerSettings = ListenerSettings()
-    archive: ArchiveSettings | None = Field(None, description="Where results go; none for nowhere")
+    archive: ArchiveSettings | None = Field(None, description="Where studies come from")
+    rules: tuple[RuleSettings, ...] = Field(
+        (), description="Which studies are for us; without any every study is"
+    )
+    destinations: tuple[DestinationSettings, ...] = Field(
+        (), description="Where results go; without any to the archive, as sr and sc"
+    )
     ehr: EhrSettings | None = Field(None, description="Where evidence comes from and reports go")
     web: WebSettings | None = Field(None, description="Our own FHIR service; none for no service")
     queue: QueueSettings = QueueSettings()
@@ -223,6 +298,29 @@ class Settings(BaseSettings):
         named = os.environ.get(SETTINGS_VARIABLE)
         sources: tuple[PydanticBaseSettingsSource, ...] = (init_settings, env_settings)
         return (*sources, TomlConfigSettingsSource(settings_cls, Path(named))) if named else sources
+
+    @property
+    def result_destinations(self) -> tuple[DestinationSettings, ...]:
+        """The destinations, or the archive as the only one."""
+        if self.destinations or self.archive is None:
+            return self.destinations
+        archive = self.archive
+        return (
+            DestinationSettings(
+                name="archive",
+                host=archive.host,
+                port=archive.port,
+                ae_title=archive.ae_title,
+                timeout_s=archive.timeout_s,
+            ),
+        )
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        names = [d.name for d in self.destinations]
+        if len(set(names)) < len(names) or {"ehr", "shelf"} & set(names):
+            raise ValueError("destinations: expected different names, none of them ehr or shelf")
+        return self
 
     @property
     def spool(self) -> Path:

@@ -5,20 +5,26 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from bonetumor.domain.case import Evidence, why_superseded
-from bonetumor.domain.errors import InvalidInput, PatientNotMatched, Rejected, Unavailable
-from bonetumor.domain.progress import Claim, Step, StudyState
+from bonetumor.domain.errors import (
+    InvalidInput,
+    Misconfigured,
+    PatientNotMatched,
+    Rejected,
+    Unavailable,
+)
+from bonetumor.domain.progress import Claim, Content, Step, StudyState
 from bonetumor.domain.study import Study
 from bonetumor.domain.uid import UID
 from bonetumor.service.assess import assess
-from bonetumor.service.deliver import confirm_archived, confirm_reported
 from bonetumor.service.gather import await_evidence, gather
 from bonetumor.service.ledger import StepLedger
 from bonetumor.service.ports import (
-    Archive,
     Clock,
+    Destination,
     HealthRecord,
     Model,
-    ReportServer,
+    Notice,
+    Parcel,
     Result,
     SlideReader,
     StudyReader,
@@ -46,30 +52,25 @@ class IoSteps:
         ledger: StepLedger,
         studies: StudyReader,
         record: HealthRecord | None,
-        archive: Archive | None,
-        reports: ReportServer | None,
+        destinations: Mapping[str, Destination],
         clock: Clock,
         readiness: Readiness,
-        shelve: Callable[[Result], None] | None = None,
     ) -> None:
-        self._shelve = shelve
         self._clock = clock
         self._readiness = readiness
         self._looked_at: dict[UID, datetime] = {}
         self._ledger = ledger
         self._studies = studies
         self._record = record
-        self._archive = archive
-        self._reports = reports
+        self._destinations = destinations
 
     def work(self) -> Mapping[Step, Work]:
         """The steps that this can do."""
         return {
             Step.GATHER: self.gather,
-            Step.SEND_SR: self.send_sr,
-            Step.CONFIRM_SR: self.confirm_sr,
-            Step.SEND_REPORT: self.send_report,
-            Step.CONFIRM_REPORT: self.confirm_report,
+            Step.DISPATCH: self.dispatch,
+            Step.SEND: self.send,
+            Step.CONFIRM: self.confirm,
             Step.LOOK_AGAIN: self.look_again,
         }
 
@@ -88,43 +89,32 @@ class IoSteps:
             detail=f"patient matched; {labs} blood markers, {slides} slide pictures", saved=evidence
         )
 
-    def send_sr(self, claim: Claim) -> Outcome:
-        """The SR to the archive."""
-        if self._archive is None:
-            return Outcome(detail="no archive is configured")
-        result = self._result(claim)
-        self._archive.send(result)
-        return Outcome(detail=f"the archive took SR {result.assessment.sr_sop_instance_uid}")
-
-    def confirm_sr(self, claim: Claim) -> Outcome:
-        """Whether the archive has the SR; without an EHR this ends the walk."""
-        result = self._result(claim)
-        detail = "no archive is configured"
-        if self._archive is not None:
-            detail = confirm_archived(self._archive, result)
-        if self._shelve is not None:
-            self._shelve(result)
-            detail += "; the report can be read from us"
-        if self._reports is None:
+    def dispatch(self, claim: Claim) -> Outcome:
+        """Opens a delivery to every destination; without any this ends the walk."""
+        if not self._destinations:
             again_at = self._again_at(claim)
-            detail = f"{detail}; no report is written"
-            return Outcome(detail=detail, state=StudyState.DONE, again_at=again_at)
-        return Outcome(detail=detail)
+            return Outcome(
+                detail="no destination is configured", state=StudyState.DONE, again_at=again_at
+            )
+        names = tuple(self._destinations)
+        return Outcome(detail=f"to {', '.join(names)}", deliver_to=names)
 
-    def send_report(self, claim: Claim) -> Outcome:
-        """The DiagnosticReport to the EHR."""
-        if self._reports is None:
-            return Outcome(detail="no EHR is configured", state=StudyState.DONE)
-        result = self._result(claim)
-        self._reports.send(result)
-        return Outcome(detail=f"the FHIR server took run {result.assessment.run_key[:16]}")
+    def send(self, claim: Claim) -> Outcome:
+        """A result or a notice to one destination."""
+        return Outcome(detail=self._destination(claim).send(self._parcel(claim)))
 
-    def confirm_report(self, claim: Claim) -> Outcome:
-        """Whether the EHR has the report."""
-        if self._reports is None:
-            return Outcome(detail="no EHR is configured")
-        detail = confirm_reported(self._reports, self._result(claim))
-        return Outcome(detail=detail, again_at=self._again_at(claim))
+    def confirm(self, claim: Claim) -> Outcome:
+        """Whether the destination holds what it was sent."""
+        said = self._destination(claim).confirm(self._parcel(claim))
+        if claim.errand.content is Content.NOTICE:
+            return Outcome(detail=said)
+        return Outcome(detail=said, again_at=self._again_at(claim))
+
+    def _destination(self, claim: Claim) -> Destination:
+        name = claim.errand.destination
+        if name not in self._destinations:
+            raise Misconfigured(f"destination: expected {name} in the settings, got none")
+        return self._destinations[name]
 
     def look_again(self, claim: Claim) -> Outcome:
         """Whether evidence has come that makes the result out of date.
@@ -174,8 +164,11 @@ class IoSteps:
         ends = self._ledger.assessment(claim).assessed_at + self._readiness.watch
         return again_at if again_at <= ends else None
 
-    def _result(self, claim: Claim) -> Result:
+    def _parcel(self, claim: Claim) -> Parcel:
         study = self._ledger.study(claim.study_instance_uid)
+        if claim.errand.content is Content.NOTICE:
+            reason, at = self._ledger.reason(claim)
+            return Notice(study=study, reason=reason, at=at)
         assessment = self._ledger.assessment(claim)
         earlier = self._ledger.predecessor(claim)
         return Result(

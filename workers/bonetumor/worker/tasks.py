@@ -7,10 +7,10 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 
 from bonetumor.domain.errors import InvalidInput
-from bonetumor.domain.progress import Step
-from bonetumor.domain.uid import UID, parse_uid
+from bonetumor.domain.progress import Content, Errand, Step
+from bonetumor.domain.uid import parse_uid
 from bonetumor.service.walk import Walk
-from bonetumor.worker.app import QUEUE_OF
+from bonetumor.worker.app import queue_of
 
 _log = structlog.get_logger(__name__)
 
@@ -21,14 +21,16 @@ class Doorbell:
     def __init__(self, app: Celery) -> None:
         self._app = app
 
-    def ring(self, study_instance_uid: UID, step: Step) -> None:
+    def ring(self, errand: Errand) -> None:
         """Sends the message; a broker that is down is logged and left to the sweep."""
+        message: dict[str, object] = {"study_instance_uid": errand.study_instance_uid}
+        if errand.urgent:
+            message |= {"urgent": True}
+        if errand.is_delivery:
+            message |= {"destination": errand.destination, "content": errand.content}
         try:
             self._app.send_task(
-                _name(step),
-                kwargs={"study_instance_uid": study_instance_uid},
-                queue=QUEUE_OF[step],
-                retry=False,
+                _name(errand.step), kwargs=message, queue=queue_of(errand), retry=False
             )
         except (OperationalError, OSError) as error:
             _log.warning("broker unavailable", error=type(error).__name__)
@@ -41,16 +43,28 @@ def add_tasks(app: Celery, walk: Walk, bell: Doorbell, steps: Iterable[Step]) ->
 
 
 def _task(walk: Walk, bell: Doorbell, step: Step) -> Callable[..., None]:
-    def run(*, study_instance_uid: str) -> None:
+    def run(
+        *,
+        study_instance_uid: str,
+        destination: str = "",
+        content: str = "result",
+        urgent: bool = False,
+    ) -> None:
         try:
-            study = parse_uid(study_instance_uid)
-        except InvalidInput as error:
+            errand = Errand(
+                study_instance_uid=parse_uid(study_instance_uid),
+                step=step,
+                destination=destination,
+                content=Content(content),
+                urgent=urgent,
+            )
+        except (InvalidInput, ValueError) as error:
             _log.error("message refused", step=step, reason=str(error))
             return
-        with structlog.contextvars.bound_contextvars(study_instance_uid=study):
-            following = walk.take(study, step)
-        if following is not None:
-            bell.ring(study, following)
+        with structlog.contextvars.bound_contextvars(study_instance_uid=study_instance_uid):
+            following = walk.take(errand)
+        for after in following:
+            bell.ring(after)
 
     return run
 

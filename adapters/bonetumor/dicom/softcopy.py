@@ -1,0 +1,105 @@
+"""Grayscale softcopy presentation states: boxes for classic workstations (PS3.3 A.33.1)."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+from highdicom.pr import (
+    GraphicAnnotation,
+    GraphicLayer,
+    GraphicObject,
+    GrayscaleSoftcopyPresentationState,
+    TextObject,
+)
+from pydicom import Dataset
+
+from bonetumor.dicom.authorship import (
+    MANUFACTURER,
+    SERIES_DESCRIPTION,
+    device_uid,
+    equipment,
+    fix_moment,
+    with_type_2,
+)
+from bonetumor.domain.assessment import Assessment
+from bonetumor.domain.image import ImageReference
+from bonetumor.domain.lesion import Lesion
+from bonetumor.domain.uid import UID, derived_uid
+from bonetumor.service.ports import Result
+
+_SERIES_NUMBER = 9720
+_LAYER = GraphicLayer("AI", order=1, description="AI bone tumour, not for primary diagnosis")
+
+
+def presentation_states(result: Result, references: Sequence[Dataset]) -> list[Dataset]:
+    """One state for each grey image with boxes, all of its frames in it; none without lesions."""
+    by_image: dict[UID, list[Lesion]] = defaultdict(list)
+    for lesion in result.assessment.lesions:
+        by_image[lesion.detection.image.sop_instance_uid].append(lesion)
+    made: list[Dataset] = []
+    for reference in references:
+        lesions = by_image.get(UID(str(reference.SOPInstanceUID)), [])
+        if lesions and reference.get("SamplesPerPixel") == 1:
+            made.append(_state(result.assessment, reference, lesions, len(made) + 1))
+    return made
+
+
+def _state(
+    assessment: Assessment, reference: Dataset, lesions: Sequence[Lesion], number: int
+) -> Dataset:
+    image = with_type_2(reference)
+    state = GrayscaleSoftcopyPresentationState(
+        referenced_images=[image],
+        series_instance_uid=derived_uid(assessment.run_key, "pr", "series"),
+        series_number=_SERIES_NUMBER,
+        sop_instance_uid=derived_uid(assessment.run_key, "pr", image.SOPInstanceUID),
+        instance_number=number,
+        manufacturer=MANUFACTURER,
+        manufacturer_model_name=assessment.algorithm.name,
+        software_versions=assessment.algorithm.version,
+        device_serial_number=assessment.algorithm.bundle_sha256[:16],
+        content_label="AI_BONE_TUMOUR",
+        content_description="AI result, not for primary diagnosis",
+        graphic_layers=[_LAYER],
+        graphic_annotations=[_annotation(image, lesion) for lesion in lesions],
+        series_description=f"{SERIES_DESCRIPTION} (boxes)",
+        contributing_equipment=[equipment(assessment)],
+    )
+    state.ContributingEquipmentSequence[0].DeviceUID = device_uid(assessment)
+    # Type 2C, which highdicom leaves out.
+    state.Laterality = image.get("Laterality") or image.get("ImageLaterality") or ""
+    fix_moment(state, assessment.assessed_at)
+    utc = state.InstanceCreationDate, state.InstanceCreationTime
+    state.PresentationCreationDate, state.PresentationCreationTime = utc
+    return state
+
+
+def _annotation(image: Dataset, lesion: Lesion) -> GraphicAnnotation:
+    x0, y0, x1, y1 = _inside(lesion)
+    outline = np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1), (x0, y0)])
+    frame = lesion.detection.image.frame_number
+    label = f"{lesion.tracking_identifier} {lesion.detection.score:.0%} AI"
+    return GraphicAnnotation(
+        referenced_images=[image],
+        graphic_layer=_LAYER,
+        referenced_frame_number=frame,
+        graphic_objects=[
+            GraphicObject(
+                graphic_type="POLYLINE",
+                graphic_data=outline,
+                units="PIXEL",
+                tracking_id=lesion.tracking_identifier,
+                tracking_uid=lesion.tracking_uid,
+            )
+        ],
+        text_objects=[
+            TextObject(label, units="PIXEL", anchor_point=(x0, y1), anchor_point_visible=False)
+        ],
+    )
+
+
+def _inside(lesion: Lesion) -> tuple[float, float, float, float]:
+    """The box within the image: graphics may not leave it (PS3.3 C.10.5.1.1)."""
+    image: ImageReference = lesion.detection.image
+    x0, y0, x1, y1 = lesion.detection.box.as_tuple()
+    return max(0.0, x0), max(0.0, y0), min(image.columns, x1), min(image.rows, y1)
