@@ -119,3 +119,15 @@ def result(seed: int) -> Result:
         ),
         predecessor=None,
     )
+
+
+def result_about(study: Study, reader) -> Result:
+    """A result with one box on the first image of a study in a spool."""
+    one = next(result(seed) for seed in range(99) if result(seed).assessment.lesions)
+    image = next(iter(reader.images(study)))
+    box = BoundingBox(x0=20, y0=30, x1=90, y1=120)
+    detection = Detection(image=image.reference, box=box, score=0.75)
+    assessment = replace(
+        one.assessment, run_key=study.digest, lesions=name_lesions(study.digest, (detection,))
+    )
+    return replace(one, study=study, header=reader.header(study), assessment=assessment)

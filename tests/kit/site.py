@@ -178,3 +178,12 @@ def send(site, dataset, syntax=ExplicitVRLittleEndian) -> int:
     status = association.send_c_store(dataset).Status
     association.release()
     return status
+
+
+def send_as(site, dataset, syntax=ExplicitVRLittleEndian) -> int:
+    """C-STORE in the data set's own class."""
+    dataset.file_meta.TransferSyntaxUID = syntax
+    association = site.associate(build_context(dataset.SOPClassUID, syntax))
+    status = association.send_c_store(dataset).Status
+    association.release()
+    return status

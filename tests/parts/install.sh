@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-packages=(orthanc orthanc-dicomweb default-jre-headless dcmtk dicom3tools pixelmed-apps redis-server rabbitmq-server postgresql nodejs openssl)
+packages=(orthanc orthanc-dicomweb default-jre-headless dcmtk dicom3tools pixelmed-apps redis-server rabbitmq-server postgresql nodejs openssl chromium)
 missing=()
 for package in "${packages[@]}"; do
   # An image may bring its own node; any other missing package is installed.
@@ -30,3 +30,17 @@ if [ ${#missing[@]} -gt 0 ]; then
   if [ $made_policy = yes ]; then "${run[@]}" rm -f $policy; fi
 fi
 npm ci --silent --no-audit --no-fund --ignore-scripts
+
+# OHIF's package holds the built viewer; its own dependencies are those of building it, so the package
+# alone is unpacked, after its checksum was compared.
+ohif=@ohif/app@3.13.2
+checksum=WZdxmpmG7rqFgW9ZJLcbgr3XCtLi1KDNPoMaeY5PPe6j4G4fjEjjkycZM6C6Zk2F87BKxFfpq+jd5xXZB9E8EA==
+if [ "$(cat node_modules/ohif/.installed 2>/dev/null)" != "$ohif" ]; then
+  mkdir -p node_modules/ohif
+  packed=node_modules/ohif/$(npm pack --silent --pack-destination node_modules/ohif "$ohif")
+  found=$(openssl dgst -sha512 -binary "$packed" | base64 -w0)
+  [ "$found" = "$checksum" ] || { echo "$ohif: expected another checksum, got $found" >&2; exit 1; }
+  tar -xzf "$packed" -C node_modules/ohif package/dist
+  rm "$packed"
+  echo "$ohif" > node_modules/ohif/.installed
+fi

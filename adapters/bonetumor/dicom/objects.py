@@ -41,8 +41,11 @@ SOP_CLASSES = {
 class ObjectMaker:
     """Makes the objects of some kinds from studies in the spool. Same parcel, same bytes."""
 
-    def __init__(self, studies: SpooledStudies, kinds: Sequence[Kind]) -> None:
+    def __init__(
+        self, studies: SpooledStudies, kinds: Sequence[Kind], *, every_slice: bool = False
+    ) -> None:
         self._studies = studies
+        self._every_slice = every_slice
         self._kinds = tuple(kinds)
 
     def kinds(self, parcel: Parcel) -> tuple[Kind, ...]:
@@ -67,5 +70,8 @@ class ObjectMaker:
     def report(self, result: Result, *, three_d: bool) -> Dataset:
         """The SR."""
         return structured_report(
-            result, self._studies.image_datasets(result.study), three_d=three_d
+            result,
+            self._studies.image_datasets(result.study),
+            three_d=three_d,
+            every_slice=self._every_slice,
         )

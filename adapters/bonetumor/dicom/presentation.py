@@ -33,6 +33,7 @@ from pydicom.uid import (
 )
 
 from bonetumor.dicom.anatomy import projected_part
+from bonetumor.dicom.stack import place_in_stack
 from bonetumor.domain.errors import CorruptPixelData, UnsupportedImage
 from bonetumor.domain.image import ClinicalImage, ImageReference
 from bonetumor.domain.uid import parse_uid
@@ -85,6 +86,7 @@ def present(dataset: Dataset) -> Iterator[ClinicalImage]:
     try:
         for index, raw in enumerate(_frames(dataset)):
             shown = _show(raw, _frame_attributes(dataset, index))
+            volume, position_mm = place_in_stack(dataset, index)
             yield ClinicalImage(
                 reference=ImageReference(
                     sop_instance_uid=parse_uid(str(dataset.SOPInstanceUID)),
@@ -94,6 +96,8 @@ def present(dataset: Dataset) -> Iterator[ClinicalImage]:
                     rows=int(dataset.Rows),
                     columns=int(dataset.Columns),
                     body_part=projected_part(dataset),
+                    volume=volume,
+                    position_mm=position_mm,
                 ),
                 pixels=shown,
                 spacing_mm=_spacing(dataset),

@@ -39,15 +39,39 @@ def presentation_states(result: Result, references: Sequence[Dataset]) -> list[D
     made: list[Dataset] = []
     for reference in references:
         lesions = by_image.get(UID(str(reference.SOPInstanceUID)), [])
-        if lesions and reference.get("SamplesPerPixel") == 1:
-            made.append(_state(result.assessment, reference, lesions, len(made) + 1))
+        image = _with_one_rescaling(with_type_2(reference))
+        if lesions and image is not None and image.get("SamplesPerPixel") == 1:
+            made.append(_state(result.assessment, image, lesions, len(made) + 1))
     return made
 
 
+def _with_one_rescaling(image: Dataset) -> Dataset | None:
+    """A multi-frame image with its rescaling, and nothing else, in the shared functional groups.
+
+    That is where highdicom looks. None where frames are rescaled differently: a presentation state
+    has one modality LUT for all of them (PS3.3 C.11.1).
+    """
+    if int(image.get("NumberOfFrames") or 1) == 1:
+        return image
+    per_frame = image.get("PerFrameFunctionalGroupsSequence") or []
+    rescalings = [
+        group.PixelValueTransformationSequence[0]
+        for group in (*(image.get("SharedFunctionalGroupsSequence") or []), *per_frame)
+        if group.get("PixelValueTransformationSequence")
+    ]
+    if any(one != rescalings[0] for one in rescalings):
+        return None
+    shared = Dataset()
+    if rescalings:
+        shared.PixelValueTransformationSequence = rescalings[:1]
+    image.SharedFunctionalGroupsSequence = [shared]
+    image.PerFrameFunctionalGroupsSequence = [Dataset() for _ in range(int(image.NumberOfFrames))]
+    return image
+
+
 def _state(
-    assessment: Assessment, reference: Dataset, lesions: Sequence[Lesion], number: int
+    assessment: Assessment, image: Dataset, lesions: Sequence[Lesion], number: int
 ) -> Dataset:
-    image = with_type_2(reference)
     state = GrayscaleSoftcopyPresentationState(
         referenced_images=[image],
         series_instance_uid=derived_uid(assessment.run_key, "pr", "series"),
@@ -66,8 +90,9 @@ def _state(
         contributing_equipment=[equipment(assessment)],
     )
     state.ContributingEquipmentSequence[0].DeviceUID = device_uid(assessment)
-    # Type 2C, which highdicom leaves out.
-    state.Laterality = image.get("Laterality") or image.get("ImageLaterality") or ""
+    # Type 2C, which highdicom leaves out; of the image's values it knows two.
+    side = str(image.get("Laterality") or image.get("ImageLaterality") or "")
+    state.Laterality = side if side in ("L", "R") else ""
     fix_moment(state, assessment.assessed_at)
     utc = state.InstanceCreationDate, state.InstanceCreationTime
     state.PresentationCreationDate, state.PresentationCreationTime = utc

@@ -1,5 +1,8 @@
 """The structured report: TID 1500 with one TID 1410 group per lesion, by highdicom."""
 
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
 import numpy as np
 from highdicom.sr import (
     AlgorithmIdentification,
@@ -71,11 +74,14 @@ _CLASS_CODES = {
 }
 
 
-def structured_report(result: Result, images: list[Dataset], *, three_d: bool = True) -> Dataset:
+def structured_report(
+    result: Result, images: list[Dataset], *, three_d: bool = True, every_slice: bool = False
+) -> Dataset:
     """The SR of a result, the same bytes whenever it is made.
 
     `images` are the study's images without pixels. `three_d` chooses Comprehensive 3D SR, else
-    Comprehensive SR for peers that refuse it.
+    Comprehensive SR for peers that refuse it. A lesion of a volume is drawn on its key slice, with
+    `every_slice` on each that shows it.
     """
     assessment = result.assessment
     images = [with_type_2(image) for image in images]
@@ -97,7 +103,9 @@ def structured_report(result: Result, images: list[Dataset], *, three_d: bool = 
         procedure_reported=_PROCEDURE,
         imaging_measurements=[
             _lesion_group(lesion, assessment, by_uid[lesion.detection.image.sop_instance_uid])
-            for lesion in key_lesions(assessment.lesions)
+            for lesion in _tracked_by_view(
+                assessment.lesions if every_slice else key_lesions(assessment.lesions)
+            )
         ]
         or [_negative_group(assessment)],
         title=_TITLE,
@@ -138,6 +146,22 @@ def _can_be_described(image: Dataset) -> bool:
     except (AttributeError, ValueError, KeyError, IndexError, TypeError):
         return False
     return True
+
+
+def _tracked_by_view(lesions: Iterable[Lesion]) -> Iterator[Lesion]:
+    """The lesions with a Tracking Unique Identifier for every box.
+
+    OHIF merges groups of one UID and draws the first box only. The lesion's own UID stays with its
+    most certain box; the others get one that follows from it, and all keep the Tracking Identifier.
+    """
+    seen: set[UID] = set()
+    for lesion in lesions:
+        uid, image = lesion.tracking_uid, lesion.detection.image
+        if uid in seen:
+            frame = str(image.frame_number or 0)
+            uid = derived_uid(uid, "view", image.sop_instance_uid, frame)
+        seen.add(lesion.tracking_uid)
+        yield replace(lesion, tracking_uid=uid)
 
 
 def _lesion_group(

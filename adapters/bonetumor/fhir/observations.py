@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from bonetumor.domain.lesion import Lesion
+from bonetumor.domain.lesion import Lesion, key_lesions
 from bonetumor.fhir.client import Resource
 from bonetumor.fhir.codes import (
     AI_LABEL,
@@ -45,7 +45,7 @@ def class_observation(result: Result, anchors: Anchors, places: Places) -> Resou
     """Benign, intermediate or malignant, with the evidence it was derived from."""
     diagnosis = result.assessment.diagnosis
     labs = result.evidence.labs.weighed if result.evidence.labs else ()
-    boxes = [places[box_role(lesion)] for lesion in result.assessment.lesions]
+    boxes = [places[box_role(lesion)] for lesion in key_lesions(result.assessment.lesions)]
     sources = [anchors.imaging_study, *boxes, *sorted({lab.source for lab in labs})]
     content = _observation(
         result, anchors, "tumour-class", "Tumour class by artificial intelligence", CLASS

@@ -3,6 +3,7 @@
 import base64
 from typing import Any
 
+from bonetumor.domain.lesion import key_lesions
 from bonetumor.fhir.client import Resource
 from bonetumor.fhir.codes import (
     AI_LABEL,
@@ -74,7 +75,11 @@ def imaging_study(result: Result) -> Resource:
 
 def roles(result: Result) -> list[str]:
     """What a server may hold of a run, besides the report and its provenance."""
-    return [*(box_role(lesion) for lesion in result.assessment.lesions), CLASS, PICTURE]
+    return [
+        *(box_role(lesion) for lesion in key_lesions(result.assessment.lesions)),
+        CLASS,
+        PICTURE,
+    ]
 
 
 def graph(
@@ -92,7 +97,7 @@ def graph(
     places = places or Places(result.assessment.run_key)
     made = [
         (box_role(lesion), box_observation(result, anchors, lesion))
-        for lesion in result.assessment.lesions
+        for lesion in key_lesions(result.assessment.lesions)
     ]
     made.append((CLASS, class_observation(result, anchors, places)))
     if illustration.png is not None:
@@ -128,7 +133,7 @@ def _report(
     earlier: Resource | None,
 ) -> Resource:
     assessment, diagnosis = result.assessment, result.assessment.diagnosis
-    observations = [*(box_role(lesion) for lesion in assessment.lesions), CLASS]
+    observations = [*(box_role(lesion) for lesion in key_lesions(assessment.lesions)), CLASS]
     content: dict[str, Any] = {
         "meta": {"security": [AI_LABEL]},
         "identifier": report_identifiers(result),
@@ -193,7 +198,11 @@ def provenance(
     entities = [{"role": "source", "what": {"reference": r}} for r in dict.fromkeys(sources)]
     if earlier is not None:
         entities.append({"role": "revision", "what": {"reference": _version_of(earlier)}})
-    targets = [REPORT, CLASS, *(box_role(lesion) for lesion in result.assessment.lesions)]
+    targets = [
+        REPORT,
+        CLASS,
+        *(box_role(lesion) for lesion in key_lesions(result.assessment.lesions)),
+    ]
     activity = "CREATE" if earlier is None else "UPDATE"
     return built(
         "Provenance",

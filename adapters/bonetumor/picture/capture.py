@@ -28,7 +28,7 @@ def capture(
     scale = _LONGEST_PX / max(image.pixels.shape)
     picture = draw(image, lesions, heat, scale=scale)
     width = max(picture.width, _LONGEST_PX // 2)
-    above = _strip([banner], width, _WARNING)
+    above = _strip([banner], width, _GROUND, _WARNING)
     below = _strip(lines, width, _TEXT)
     whole = Image.new("RGB", (width, above.height + picture.height + below.height), (0, 0, 0))
     whole.paste(above, (0, 0))
@@ -39,7 +39,7 @@ def capture(
 
 def placard(*, banner: str, lines: Sequence[str]) -> Image.Image:
     """A page of text in RGB."""
-    above = _strip([banner], _LONGEST_PX, _WARNING)
+    above = _strip([banner], _LONGEST_PX, _GROUND, _WARNING)
     below = _strip(lines, _LONGEST_PX, _TEXT)
     whole = Image.new("RGB", (_LONGEST_PX, _LONGEST_PX * 3 // 4), _GROUND)
     whole.paste(above, (0, 0))
@@ -47,13 +47,18 @@ def placard(*, banner: str, lines: Sequence[str]) -> Image.Image:
     return whole
 
 
-def _strip(lines: Sequence[str], width: int, colour: tuple[int, int, int]) -> Image.Image:
-    """Text on a dark ground, wrapped to the width."""
-    size = max(12, width // 52)
+def _strip(
+    lines: Sequence[str],
+    width: int,
+    colour: tuple[int, int, int],
+    ground: tuple[int, int, int] = _GROUND,
+) -> Image.Image:
+    """Text, wrapped to the width."""
+    size = max(14, width // 48)
     letters = max(30, min(_LETTERS_WIDE, round(width / size * 1.75)))
     wrapped = [part for line in lines for part in textwrap.wrap(line, letters) or [""]]
     line_px = round(size * 1.35)
-    strip = Image.new("RGB", (width, line_px * len(wrapped) + size), _GROUND)
+    strip = Image.new("RGB", (width, line_px * len(wrapped) + size), ground)
     pen = ImageDraw.Draw(strip)
     for number, text in enumerate(wrapped):
         place = (size // 2, size // 2 + number * line_px)

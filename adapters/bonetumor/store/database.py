@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 from sqlalchemy import Connection, Engine, RowMapping, insert, select, update
 from sqlalchemy.exc import DBAPIError, IntegrityError
@@ -41,6 +42,9 @@ class LedgerTables:
         self._notify = tuple(notify)
         # SQLite takes one writer; waiting here is fairer than its busy timeout.
         self._writing = threading.Lock()
+        # Instances that wait for a commit, and the right to commit them (see `receiving`).
+        self._entries: list[Any] = []
+        self._entering, self._recording = threading.Lock(), threading.Lock()
 
     @contextmanager
     def _transaction(self, *, write: bool = True) -> Iterator[Connection]:

@@ -1,8 +1,21 @@
 """Receiving, as the ledger records it."""
 
-from sqlalchemy import Connection, RowMapping, delete, insert, select, update
+from collections.abc import Sequence
+
+from sqlalchemy import (
+    Connection,
+    RowMapping,
+    bindparam,
+    delete,
+    insert,
+    literal,
+    select,
+    union_all,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 
+from bonetumor.domain.errors import StorageUnavailable
 from bonetumor.domain.progress import Refusal, StudyState
 from bonetumor.domain.study import Instance, InstanceKeys
 from bonetumor.domain.uid import UID
@@ -12,6 +25,23 @@ from bonetumor.store.rows import instance_row
 from bonetumor.store.schema import instances, own_objects, refusals, studies
 
 _REFUSALS_KEPT = 1000
+# Receiving is the hot path: building a statement costs more than running it.
+_ADD = insert(instances)
+_FIND = union_all(
+    select(own_objects.c.sop_instance_uid, own_objects.c.study_instance_uid, literal(1)).where(
+        own_objects.c.sop_instance_uid == bindparam("uid")
+    ),
+    select(instances.c.sha256, instances.c.study_instance_uid, literal(0)).where(
+        instances.c.sop_instance_uid == bindparam("uid")
+    ),
+)
+_TOUCH = (
+    update(studies)
+    .where(
+        studies.c.study_instance_uid == bindparam("uid"), studies.c.state == StudyState.RECEIVING
+    )
+    .values(last_instance_at=bindparam("at"), updated_at=bindparam("at"))
+)
 _DECIDED_BY_PEOPLE = {StudyState.HELD, StudyState.REJECTED}
 
 
@@ -24,20 +54,49 @@ class Receiving(LedgerTables):
             return _known(connection, keys, sha256)
 
     def record_instance(self, instance: Instance) -> Arrival:
-        """Adds the instance and opens, or reopens, its study."""
+        """Adds the instance and opens, or reopens, its study.
+
+        Instances that arrive while another commit is under way are committed together: a commit
+        waits for the disk, and one wait serves them all.
+        """
+        entry = _Entry(instance)
+        with self._entering:
+            self._entries.append(entry)
+        with self._recording:
+            if entry.outcome is None:
+                with self._entering:
+                    batch, self._entries = self._entries, []
+                self._record(batch)
+        if isinstance(entry.outcome, StorageUnavailable):
+            raise StorageUnavailable(str(entry.outcome)) from entry.outcome
+        assert entry.outcome is not None  # noqa: S101 - whoever recorded the batch set it
+        return entry.outcome
+
+    def _record(self, batch: Sequence["_Entry"]) -> None:
+        """One transaction for all; one for each where another process was faster with one."""
         try:
             with self._transaction() as connection:
-                arrival = _known(connection, instance.keys, instance.sha256)
-                if arrival is Arrival.CONFLICTING:
-                    self._note_conflict(connection, instance)
-                if arrival is not Arrival.NEW:
-                    return arrival
-                self._open_study(connection, instance)
-                connection.execute(insert(instances).values(**instance_row(instance)))
-                return Arrival.NEW
+                outcomes = [self._add(connection, entry.instance) for entry in batch]
+            for entry, outcome in zip(batch, outcomes, strict=True):
+                entry.outcome = outcome
         except IntegrityError:
-            # Another process recorded the same UID between our look and our insert.
-            return self.known(instance.keys, instance.sha256)
+            for entry in batch:
+                if len(batch) == 1:
+                    entry.outcome = self.known(entry.instance.keys, entry.instance.sha256)
+                else:
+                    self._record([entry])
+        except StorageUnavailable as error:
+            for entry in batch:
+                entry.outcome = error
+
+    def _add(self, connection: Connection, instance: Instance) -> Arrival:
+        arrival = _known(connection, instance.keys, instance.sha256)
+        if arrival is Arrival.CONFLICTING:
+            self._note_conflict(connection, instance)
+        if arrival is Arrival.NEW:
+            self._open_study(connection, instance)
+            connection.execute(_ADD, instance_row(instance))
+        return arrival
 
     def note_refusal(self, refusal: Refusal) -> None:
         """Remembers an object that was not taken; only the newest are kept."""
@@ -55,6 +114,8 @@ class Receiving(LedgerTables):
 
     def _open_study(self, connection: Connection, instance: Instance) -> None:
         uid, now = instance.keys.study_instance_uid, instance.received_at
+        if connection.execute(_TOUCH, {"uid": uid, "at": now}).rowcount:
+            return  # the usual case: one more instance of a study that is on its way in
         row = study_row(connection, uid, lock=True)
         if row is None:
             connection.execute(
@@ -80,10 +141,8 @@ class Receiving(LedgerTables):
         if row["state"] in _DECIDED_BY_PEOPLE:
             self._add_late(connection, row, instance)
             return
-        late = row["state"] != StudyState.RECEIVING
-        if late:
-            self._abandon(connection, uid)
-        revision = int(row["revision"]) + (1 if late else 0)
+        self._abandon(connection, uid)
+        revision = int(row["revision"]) + 1
         connection.execute(
             update(studies)
             .where(studies.c.study_instance_uid == uid)
@@ -101,14 +160,13 @@ class Receiving(LedgerTables):
                 resume_state=None,
             )
         )
-        if late:
-            self._event(
-                connection,
-                uid,
-                revision,
-                StudyState.RECEIVING,
-                f"reopened by a late instance, from {instance.calling_ae_title}",
-            )
+        self._event(
+            connection,
+            uid,
+            revision,
+            StudyState.RECEIVING,
+            f"reopened by a late instance, from {instance.calling_ae_title}",
+        )
 
     def _add_late(self, connection: Connection, row: RowMapping, instance: Instance) -> None:
         """A late instance of a held or rejected study: kept, but people have the word."""
@@ -148,17 +206,18 @@ class Receiving(LedgerTables):
 
 
 def _known(connection: Connection, keys: InstanceKeys, sha256: str) -> Arrival:
-    ours = select(own_objects.c.sop_instance_uid).where(
-        own_objects.c.sop_instance_uid == keys.sop_instance_uid
-    )
-    if connection.execute(ours).first() is not None:
-        return Arrival.OURS
-    found = connection.execute(
-        select(instances.c.sha256, instances.c.study_instance_uid).where(
-            instances.c.sop_instance_uid == keys.sop_instance_uid
-        )
-    ).first()
+    found = connection.execute(_FIND, {"uid": keys.sop_instance_uid}).first()
     if found is None:
         return Arrival.NEW
+    if found[2]:
+        return Arrival.OURS
     same = found[0] == sha256 and found[1] == keys.study_instance_uid
     return Arrival.REPEATED if same else Arrival.CONFLICTING
+
+
+class _Entry:
+    """An instance that waits to be recorded, and what came of it."""
+
+    def __init__(self, instance: Instance) -> None:
+        self.instance = instance
+        self.outcome: Arrival | StorageUnavailable | None = None

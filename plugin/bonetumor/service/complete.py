@@ -40,7 +40,7 @@ class _Asking:
     since: datetime
     again_at: datetime
     pause: timedelta
-    fetched: int = 0
+    lacks: bool = False
     said: str = field(default="")
 
 
@@ -99,7 +99,7 @@ class Completeness:
             proof = self._look(source, study, asking, count)
             if proof is not None:
                 return proof
-        limit = self._waits.partial if asking.fetched else self._waits.quiet
+        limit = self._waits.partial if asking.lacks else self._waits.quiet
         if idle < limit or not asking.said:
             return None
         return f"{self._quiet()}; not proven: {asking.said}"
@@ -123,9 +123,12 @@ class Completeness:
                 return None if is_behind else equal
             expected = count + sum(len(uids) for uids in missing.values())
             asking.said = f"{count} of {expected} instances came, the archive holds the others"
-            if self._clock() - study.last_instance_at >= self._waits.quiet:
-                asking.fetched += 1
+            asking.lacks = True
+            due = study.last_instance_at + self._waits.quiet
+            if self._clock() >= due:
                 source.fetch(uid, missing)
+            else:
+                asking.again_at = min(asking.again_at, due)
         except (Unavailable, Rejected) as error:
             asking.said = f"{error.code}: {error}"
         return None
@@ -155,10 +158,8 @@ class Completeness:
     def _asking(self, study: Receiving) -> _Asking:
         asking = self._asked.get(study.study_instance_uid)
         if asking is None or asking.since != study.last_instance_at:
-            now = self._clock()
-            fetched = asking.fetched if asking else 0
             pause = max(self._waits.settle, timedelta(milliseconds=200))
-            asking = _Asking(study.last_instance_at, now, pause, fetched)
+            asking = _Asking(study.last_instance_at, self._clock(), pause)
             self._asked[study.study_instance_uid] = asking
         return asking
 

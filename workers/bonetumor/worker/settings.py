@@ -119,6 +119,9 @@ class DestinationSettings(_Group):
     commitment_wait_s: float = Field(
         120.0, gt=0, description="How long storage commitment may take; then auto reads back"
     )
+    every_slice: bool = Field(
+        False, description="In the SR, mark a lesion on every slice, not on its key slice alone"
+    )
     notices: bool = Field(
         True, description="Send a picture that says so where a study could not be assessed"
     )

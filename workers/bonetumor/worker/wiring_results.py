@@ -37,7 +37,11 @@ def build_destination(
     settings: Settings, chosen: DestinationSettings, ledger: Outbox
 ) -> DicomDestination | DicomwebDestination:
     """One archive that results go to."""
-    maker = ObjectMaker(wiring.build_studies(settings), [Kind(k) for k in chosen.results])
+    maker = ObjectMaker(
+        wiring.build_studies(settings),
+        [Kind(k) for k in chosen.results],
+        every_slice=chosen.every_slice,
+    )
     if chosen.dicomweb_url:
         return DicomwebDestination(chosen.name, build_dicomweb(chosen), maker, ledger)
     return DicomDestination(
