@@ -58,7 +58,8 @@ let seen = {};
 try {
   await page.goto(`${asked.url}/viewer?StudyInstanceUIDs=${asked.study}&initialSeriesInstanceUID=${asked.series}`, { timeout: 120000 });
   await page.waitForSelector('[data-cy^="study-browser-thumbnail"]', { timeout: 90000 });
-  await page.getByText("Skip all").first().click({ timeout: 3000 }).catch(() => {});
+  const endTour = (timeout) => page.getByText("Skip all").first().click({ timeout }).catch(() => {});
+  await endTour(3000);
   for (let step = 0; step <= asked.boxes.length; step++) {
     const end = Date.now() + patience;
     while (Date.now() < end) {
@@ -71,6 +72,7 @@ try {
     if (found.every(isGood)) break;
     const next = page.locator('[data-cy="viewport-action-arrows-right"], [data-cy$="arrow-right"]').first();
     if (!(await next.count())) break;
+    await endTour(1000); // it may come late, and lies over the arrows
     await next.click().catch(() => {});
     await page.waitForTimeout(1500);
   }

@@ -130,6 +130,14 @@ def doctor(settings: SettingsFile = None) -> None:
 
 
 @app.command()
+def conformance(settings: SettingsFile = None) -> None:
+    """Prints the DICOM conformance statement of this installation, as Markdown."""
+    from bonetumor.worker.conformance import statement
+
+    print(statement(_start(settings, "conformance")), end="")  # noqa: T201 - a document, no console
+
+
+@app.command()
 def assess(
     files: Annotated[list[Path], typer.Argument(help="DICOM, PNG or JPEG files")],
     json: Annotated[bool, typer.Option("--json", help="A JSON list, one entry per file")] = False,
