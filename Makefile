@@ -3,6 +3,7 @@
 #   make demo [OUT=folder] [STUDY=folder] [FHIR=bundle.json]
 #   make test
 #   make check            format, lint, types, house, tests
+#   make validate         a thousand results before every validator
 #   make bench            receiving and the whole line, side by side with other tools
 #   make bench-models     the detector beside ultralytics' own loop
 #   make bench-ehr        gathering beside bare HTTP, tiles beside wsidicom alone
@@ -16,7 +17,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 TORCH := torch==2.13.0 torchvision==0.28.0
 
-.PHONY: demo test check fast bench bench-models bench-ehr clean
+.PHONY: demo test check fast validate bench bench-models bench-ehr clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/bonetumor demo --out "$(OUT)" $(if $(STUDY),--study "$(STUDY)") $(if $(FHIR),--fhir "$(FHIR)")
@@ -32,6 +33,9 @@ check: test
 
 fast: $(VENV)/.develop
 	$(BIN)/pytest tests --ignore=tests/journey -x
+
+validate: $(VENV)/.develop tests/parts/.ready
+	PIXELMED_EVERY=1 $(BIN)/pytest --timeout=3000 tests/dicom/test_validators.py
 
 bench: $(VENV)/.develop tests/parts/.ready
 	$(BIN)/python tests/bench.py

@@ -56,7 +56,7 @@ def receiving(folder: Path, count: int) -> None:
         f"{'file':>8} {'senders':>8} {'bonetumor':>10} {'Orthanc':>10} {'storescp':>10}"
         f" {'vs Orthanc':>11} {'vs storescp':>12}"
     )
-    for side, senders in ((224, 1), (224, 4), (1000, 1), (1000, 4)):
+    for side, senders in ((224, 1), (224, 8), (1000, 1), (1000, 8)):
         number = count if side < 500 else max(20, count // 8)
         rates: dict[str, list[float]] = {"bonetumor": [], "orthanc": [], "storescp": []}
         size = 0

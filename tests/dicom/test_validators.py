@@ -1,9 +1,11 @@
 """A thousand generated results before the validators: 0 errors. Seeds 0 to 999.
 
-dciodvfy sees every object, dcmpschk every presentation state, PixelMed every structured report.
+dciodvfy sees every object, dcmpschk every presentation state, PixelMed every tenth report; and
+every report with `make validate`, which takes minutes more.
 """
 
 import json
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +25,7 @@ from kit.results import result
 from kit.servers import PARTS, need
 
 RESULTS = 1000
+PIXELMED_EVERY = int(os.environ.get("PIXELMED_EVERY", "10"))
 
 
 def test_a_thousand_results_have_no_error(tmp_path):
@@ -42,7 +45,7 @@ def test_a_thousand_results_have_no_error(tmp_path):
         wrong = [said for said in pool.map(_dciodvfy, files) if "Error" in said]
         assert wrong == []
         assert [s for s in pool.map(_dcmpschk, states) if "Test passed" not in s] == []
-    assert _pixelmed(reports) == []
+    assert _pixelmed(reports[::PIXELMED_EVERY]) == []
 
 
 def _objects(seed: int, base):
@@ -106,7 +109,7 @@ def _pixelmed(paths) -> list[str]:
         capture_output=True,
         text=True,
         check=True,
-        timeout=500,
+        timeout=2400,
     )
     said = json.loads(done.stdout.splitlines()[-1])
     assert len(said) == len(paths)

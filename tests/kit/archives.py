@@ -12,6 +12,7 @@ from pynetdicom.sop_class import (
     StorageCommitmentPushModel,
     StorageCommitmentPushModelInstance,
     StudyRootQueryRetrieveInformationModelFind,
+    Verification,
 )
 
 FIND = StudyRootQueryRetrieveInformationModelFind
@@ -47,6 +48,7 @@ class OddArchive:
             for c in AllStoragePresentationContexts
             if takes_3d or c.abstract_syntax != Comprehensive3DSRStorage
         ]
+        self._entity.add_supported_context(Verification)
         if finds:
             self._entity.add_supported_context(FIND)
         if commits is not None:

@@ -62,18 +62,19 @@ try {
   await endTour(3000);
   for (let step = 0; step <= asked.boxes.length; step++) {
     const end = Date.now() + patience;
+    const before = found.filter(isGood).length; // each step must bring a box that was not seen yet
     while (Date.now() < end) {
       seen = await page.evaluate(look, asked.boxes).catch(() => seen);
       (seen.boxes ?? []).forEach((box, i) => { if (box.shown && !isGood(found[i])) found[i] = box; });
-      const here = (seen.boxes ?? []).filter((box) => box.shown);
-      if (asked.boxes.length ? here.length && here.every(isGood) : seen.imageId?.includes(asked.sop) || seen.documents?.some((d) => d)) break;
+      const news = found.filter(isGood).length > before;
+      if (asked.boxes.length ? news : seen.imageId?.includes(asked.sop) || seen.documents?.some((d) => d)) break;
       await page.waitForTimeout(400);
     }
     if (found.every(isGood)) break;
     const next = page.locator('[data-cy="viewport-action-arrows-right"], [data-cy$="arrow-right"]').first();
     if (!(await next.count())) break;
     await endTour(1000); // it may come late, and lies over the arrows
-    await next.click().catch(() => {});
+    await next.click();
     await page.waitForTimeout(1500);
   }
   await page.waitForTimeout(asked.boxes.length ? 0 : 2500);

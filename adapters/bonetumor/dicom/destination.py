@@ -64,7 +64,7 @@ class DicomDestination:
             own = own_objects(objects)
             self._outbox.note_own(parcel.study.study_instance_uid, self._name, parcel.key, own)
             for one in objects:
-                _store(association, one)
+                store(association, one)
         return describe(objects)
 
     def confirm(self, parcel: Parcel) -> str:
@@ -206,7 +206,7 @@ def _reference(own: OwnObject) -> Dataset:
     return item
 
 
-def _store(association: Association, one: Dataset) -> None:
+def store(association: Association, one: Dataset) -> None:
     """C-STORE. A warning is a success; a duplicate is what an earlier attempt left."""
     one.file_meta = FileMetaDataset()
     one.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian

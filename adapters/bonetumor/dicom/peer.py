@@ -42,6 +42,8 @@ class Peer:
     def echo(self) -> None:
         """C-ECHO; raises ArchiveUnavailable if the peer does not answer Success."""
         with self.associate([Verification]) as association:
+            if Verification not in accepted(association):
+                raise Rejected("archive: expected it to accept C-ECHO, got no context")
             status = association.send_c_echo().get("Status")
             if status != 0x0000:
                 raise ArchiveUnavailable(

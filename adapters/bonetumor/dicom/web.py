@@ -50,6 +50,10 @@ class Dicomweb:
         accept = 'multipart/related; type="application/dicom"; transfer-syntax=*'
         return self._call("GET", path, headers={"Accept": accept})
 
+    def delete(self, path: str) -> None:
+        """DELETE, which the standard does not know and some archives offer."""
+        self._call("DELETE", path)
+
     def store(self, study: str, objects: Sequence[Dataset]) -> dict[str, int]:
         """STOW-RS; the failure reason of each object that was not taken, by SOP Instance UID."""
         boundary = uuid4().hex

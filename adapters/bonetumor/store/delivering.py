@@ -45,7 +45,7 @@ class Delivering(LedgerTables):
 
     def reason(self, claim: Claim) -> tuple[str, datetime]:
         """Why a notice is sent, and since when that is so."""
-        query = select(deliveries.c.reason, deliveries.c.updated_at).where(
+        query = select(deliveries.c.reason, deliveries.c.opened_at).where(
             deliveries.c.study_instance_uid == claim.study_instance_uid,
             deliveries.c.revision == claim.revision,
             deliveries.c.content == Content.NOTICE,
@@ -178,6 +178,7 @@ class Delivering(LedgerTables):
                 destination=destination,
                 state=DeliveryState.WAITING,
                 reason=reason,
+                opened_at=self._clock(),
                 updated_at=self._clock(),
                 attempts=0,
                 put_offs=0,

@@ -111,6 +111,7 @@ deliveries = Table(
     Column("state", String(16), nullable=False),
     # Of a notice: why there is no result.
     Column("reason", Text, nullable=False, default=""),
+    Column("opened_at", DateTime(timezone=True), nullable=False),
     Column("sent_at", DateTime(timezone=True)),
     Column("updated_at", DateTime(timezone=True), nullable=False),
     Column("problem", Text),

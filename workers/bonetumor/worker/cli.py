@@ -138,6 +138,26 @@ def conformance(settings: SettingsFile = None) -> None:
 
 
 @app.command()
+def certify(
+    destination: Annotated[str, typer.Argument(help="Name of a destination in the settings")],
+    out: Annotated[Path, typer.Option(help="Folder for certificate.html")] = Path("out"),
+    viewer: Annotated[
+        str, typer.Option(help="Viewer URL with {study} and {series}, to be shown in the evidence")
+    ] = "",
+    settings: SettingsFile = None,
+) -> None:
+    """Sends probe objects to a destination, confirms and checks them, and writes the evidence."""
+    from bonetumor.worker import certifying
+
+    def say(text: str) -> None:
+        _out.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    if not certifying.certify(_start(settings, "certify"), destination, out, viewer, say):
+        raise typer.Exit(1)
+    say(f"wrote {out / 'certificate.html'}")
+
+
+@app.command()
 def assess(
     files: Annotated[list[Path], typer.Argument(help="DICOM, PNG or JPEG files")],
     json: Annotated[bool, typer.Option("--json", help="A JSON list, one entry per file")] = False,

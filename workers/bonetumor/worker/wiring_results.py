@@ -34,10 +34,13 @@ def build_destinations(
 
 
 def build_destination(
-    settings: Settings, chosen: DestinationSettings, ledger: Outbox
+    settings: Settings,
+    chosen: DestinationSettings,
+    ledger: Outbox,
+    maker: ObjectMaker | None = None,
 ) -> DicomDestination | DicomwebDestination:
-    """One archive that results go to."""
-    maker = ObjectMaker(
+    """One archive that results go to; `maker` where the objects come from elsewhere."""
+    maker = maker or ObjectMaker(
         wiring.build_studies(settings),
         [Kind(k) for k in chosen.results],
         every_slice=chosen.every_slice,

@@ -1,0 +1,332 @@
+"""`certify`: what one destination makes of our results, as evidence for the PACS administrator.
+
+A probe study of nobody is sent with every kind of result, confirmed, checked by dciodvfy where
+it is installed, shown in the viewer where one is named, and deleted where the archive allows that.
+"""
+
+import shutil
+import subprocess
+import tempfile
+import time
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader
+from pydicom import Dataset
+from pynetdicom.dsutils import encode
+
+from bonetumor.dicom.destination import store
+from bonetumor.dicom.inbox import Spool
+from bonetumor.dicom.objects import Kind, ObjectMaker
+from bonetumor.dicom.reader import SpooledStudies
+from bonetumor.domain.assessment import Algorithm, Assessment, Diagnosis, Modality, TumourClass
+from bonetumor.domain.case import Evidence
+from bonetumor.domain.errors import BoneTumorError, InvalidInput, Unavailable
+from bonetumor.domain.image import BoundingBox
+from bonetumor.domain.lesion import Detection, name_lesions
+from bonetumor.domain.study import Study
+from bonetumor.domain.uid import derived_uid
+from bonetumor.phantom.dicom import to_dicom
+from bonetumor.phantom.patient import draw_patient
+from bonetumor.service.intake import Intake
+from bonetumor.service.ports import Announced, Notice, Parcel, Result
+from bonetumor.store.engine import open_engine
+from bonetumor.store.ledger import SqlLedger
+from bonetumor.worker import wiring, wiring_results
+from bonetumor.worker.settings import DestinationSettings, Settings
+
+Say = Callable[[str], None]
+_CONFIRM_S = 60.0
+_SEED = 20261124
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One thing that was tried. `is_well` is None where it could not be tried."""
+
+    name: str
+    is_well: bool | None
+    detail: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Certificate:
+    """Everything that was tried at one destination."""
+
+    destination: str
+    study: str
+    at: datetime
+    checks: list[Check] = field(default_factory=list)
+    picture: bytes | None = None
+
+    @property
+    def is_well(self) -> bool:
+        """Whether nothing failed."""
+        return all(check.is_well is not False for check in self.checks)
+
+
+def certify(settings: Settings, name: str, out: Path, viewer: str, say: Say) -> bool:
+    """Tries the destination and writes `certificate.html` into `out`; whether all went well."""
+    chosen = next((d for d in settings.result_destinations if d.name == name), None)
+    if chosen is None:
+        known = ", ".join(d.name for d in settings.result_destinations) or "none"
+        raise InvalidInput(f"certify: expected one of the destinations ({known}), got {name}")
+    with tempfile.TemporaryDirectory() as folder, _probe(Path(folder)) as probe:
+        certificate = Certificate(
+            destination=name, study=probe.study.study_instance_uid, at=datetime.now(UTC)
+        )
+        trial = _Trial(settings, chosen, probe, certificate, say)
+        trial.run(viewer)
+    out.mkdir(parents=True, exist_ok=True)
+    template = Environment(
+        loader=PackageLoader("bonetumor.worker", "pages"), autoescape=True
+    ).get_template("certificate.html")
+    picture = b64encode(certificate.picture).decode() if certificate.picture else ""
+    page = template.render(certificate=certificate, settings=chosen, picture=picture)
+    (out / "certificate.html").write_text(page)
+    return certificate.is_well
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Probe:
+    """A study of nobody in a spool of its own, and a ledger that forgets all of it."""
+
+    image: Dataset
+    study: Study
+    studies: SpooledStudies
+    ledger: SqlLedger
+
+
+class _Trial:
+    """The steps, in order. One that fails is written down, and the next is tried."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        chosen: DestinationSettings,
+        probe: _Probe,
+        certificate: Certificate,
+        say: Say,
+    ) -> None:
+        self._settings = settings
+        self._chosen = chosen
+        self._probe = probe
+        self._certificate = certificate
+        self._say = say
+        self._maker = ObjectMaker(probe.studies, [Kind(k) for k in chosen.results])
+        self._destination = wiring_results.build_destination(
+            settings, chosen, probe.ledger, maker=self._maker
+        )
+
+    def run(self, viewer: str) -> None:
+        """All of it."""
+        self._try("answers", self._answers)
+        self._try("takes an image", self._send_image)
+        for name, parcel in (
+            ("a result with a lesion", _result(self._probe, with_lesion=True)),
+            ("a result without", _result(self._probe, with_lesion=False)),
+            ("a notice that AI was not performed", _notice(self._probe)),
+        ):
+            self._try(f"takes {name}", partial(self._destination.send, parcel))
+            self._try(f"confirms {name}", partial(self._confirmed, parcel))
+        self._try("valid objects", self._validated)
+        if viewer:
+            self._try("shown by the viewer", lambda: self._shown(viewer))
+        self._try("taken away again", self._cleaned)
+
+    def _try(self, name: str, step: Callable[[], str]) -> None:
+        try:
+            check = Check(name=name, is_well=True, detail=step())
+        except _NotTried as reason:
+            check = Check(name=name, is_well=None, detail=str(reason))
+        except BoneTumorError as error:
+            check = Check(name=name, is_well=False, detail=f"{error.code}: {error}")
+        self._certificate.checks.append(check)
+        mark = {True: "ok  ", False: "FAIL", None: "-   "}[check.is_well]
+        self._say(f"{mark} {name}: {check.detail}")
+
+    def _answers(self) -> str:
+        if self._chosen.dicomweb_url:
+            wiring_results.build_dicomweb(self._chosen).answers()
+            return "QIDO-RS"
+        wiring.build_peer(self._settings, self._chosen).echo()
+        return "C-ECHO"
+
+    def _send_image(self) -> str:
+        image = self._probe.image
+        if self._chosen.dicomweb_url:
+            failed = wiring_results.build_dicomweb(self._chosen).store(
+                str(image.StudyInstanceUID), [image]
+            )
+            if failed:
+                raise InvalidInput(f"archive: expected it to store the image, got {failed}")
+            return "STOW-RS"
+        peer = wiring.build_peer(self._settings, self._chosen)
+        with peer.associate([str(image.SOPClassUID)]) as association:
+            store(association, image)
+        return "C-STORE"
+
+    def _confirmed(self, parcel: Parcel) -> str:
+        deadline = time.monotonic() + _CONFIRM_S
+        while True:
+            try:
+                return self._destination.confirm(parcel)
+            except Unavailable:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(1)
+
+    def _validated(self) -> str:
+        program = shutil.which("dciodvfy")
+        if program is None:
+            raise _NotTried("dciodvfy is not installed (Debian: dicom3tools)")
+        wrong, count = [], 0
+        for one in self._objects():
+            count += 1
+            with tempfile.NamedTemporaryFile(suffix=".dcm") as file:
+                one.save_as(file.name, enforce_file_format=True)
+                said = subprocess.run(
+                    [program, "-new", file.name], capture_output=True, text=True, check=False
+                )
+            wrong += [line for line in said.stderr.splitlines() if line.startswith("Error")]
+        if wrong:
+            raise InvalidInput(f"dciodvfy: expected no error, got {len(wrong)}, first {wrong[0]}")
+        return f"dciodvfy finds no error in {count} objects"
+
+    def _objects(self) -> Iterator[Dataset]:
+        for with_lesion in (True, False):
+            result = _result(self._probe, with_lesion=with_lesion)
+            made = self._maker.pictures(result)
+            if Kind.SR in self._maker.kinds(result):
+                made.append(self._maker.report(result, three_d=True))
+            for one in made:
+                one.ensure_file_meta()
+                one.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.1"
+                yield one
+
+    def _shown(self, viewer: str) -> str:
+        result = _result(self._probe, with_lesion=True)
+        url = viewer.replace("{study}", str(self._probe.study.study_instance_uid)).replace(
+            "{series}", str(result.assessment.sr_series_instance_uid)
+        )
+        browser = shutil.which("chromium") or shutil.which("google-chrome")
+        if browser is None:
+            raise _NotTried(f"no browser is installed here; open {url}")
+        with tempfile.TemporaryDirectory() as folder:
+            picture = Path(folder) / "viewer.png"
+            options = ["--headless", "--no-sandbox", "--disable-quic", "--hide-scrollbars"]
+            options += ["--use-gl=angle", "--use-angle=swiftshader"]
+            options += ["--enable-unsafe-swiftshader", "--window-size=1600,1000"]
+            options += ["--virtual-time-budget=45000", f"--user-data-dir={folder}/profile"]
+            try:
+                subprocess.run(
+                    [browser, *options, f"--screenshot={picture}", url],
+                    capture_output=True,
+                    check=False,
+                    timeout=120,
+                )
+            except subprocess.TimeoutExpired as error:
+                raise Unavailable("viewer: expected a page within 120 s, got none") from error
+            if not picture.is_file():
+                raise Unavailable("viewer: expected a page, got none")
+            self._certificate.picture = picture.read_bytes()
+        return f"{url}: look at the picture, it is not judged"
+
+    def _cleaned(self) -> str:
+        study = self._probe.study.study_instance_uid
+        if not self._chosen.dicomweb_url:
+            raise _NotTried(f"DICOM knows no deletion: remove study {study} by hand")
+        wiring_results.build_dicomweb(self._chosen).delete(f"/studies/{study}")
+        return "DELETE over DICOMweb"
+
+
+class _NotTried(Exception):
+    """Why a step was not tried."""
+
+
+@contextmanager
+def _probe(folder: Path) -> Iterator[_Probe]:
+    """A radiograph of a phantom patient under UIDs of this run."""
+    ledger = SqlLedger(
+        open_engine(f"sqlite:///{folder / 'ledger.sqlite'}"),
+        clock=wiring.now,
+        lease=timedelta(minutes=1),
+        max_attempts=1,
+    )
+    ledger.prepare()
+    spool = Spool(folder / "spool", max_object_bytes=10**9, min_free_bytes=0)
+    spool.prepare()
+    image = to_dicom(draw_patient(_SEED, 1, longest_px=640))
+    run = str(time.time_ns())
+    image.PatientID, image.PatientName = "BONETUMOR-PROBE", "Probe^Bonetumor"
+    image.StudyDescription = "bonetumor certify: may be deleted"
+    for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
+        setattr(image, keyword, derived_uid("certify", run, keyword))
+    image.file_meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID
+    intake = Intake(inbox=spool, ledger=ledger, clock=wiring.now)
+    incoming = intake.open(
+        Announced(
+            sop_class_uid=image.SOPClassUID,
+            sop_instance_uid=image.SOPInstanceUID,
+            transfer_syntax_uid=image.file_meta.TransferSyntaxUID,
+            calling_ae_title="CERTIFY",
+        )
+    )
+    incoming.write(memoryview(encode(image, False, True)))
+    intake.keep(incoming)
+    studies = SpooledStudies(spool)
+    try:
+        yield _Probe(
+            image=image, study=ledger.study(image.StudyInstanceUID), studies=studies, ledger=ledger
+        )
+    finally:
+        ledger.close()
+
+
+def _result(probe: _Probe, *, with_lesion: bool) -> Result:
+    """A result of no model: one box in the middle, or none."""
+    image = next(iter(probe.studies.images(probe.study)))
+    rows, columns = image.pixels.shape
+    box = BoundingBox(x0=columns * 0.3, y0=rows * 0.4, x1=columns * 0.6, y1=rows * 0.55)
+    found = (Detection(image=image.reference, box=box, score=0.5),) if with_lesion else ()
+    key = probe.study.digest if with_lesion else probe.study.digest[::-1]
+    return Result(
+        study=probe.study,
+        header=probe.studies.header(probe.study),
+        evidence=Evidence(patient=None, labs=None, pathology=None),
+        assessment=Assessment(
+            run_key=key,
+            lesions=name_lesions(key, found),
+            diagnosis=Diagnosis(
+                probabilities=dict.fromkeys(TumourClass, 1 / 3),
+                prediction_set=tuple(TumourClass),
+                abstained=True,
+                out_of_distribution=False,
+                used=(),
+                reason="this is a probe, no image was assessed",
+            ),
+            algorithm=Algorithm(
+                name="bonetumor",
+                version="probe",
+                bundle_version="probe",
+                bundle_sha256="0" * 64,
+                training_data="nothing: a probe of the connection",
+            ),
+            completeness="a probe",
+            missing=tuple(Modality),
+            images_assessed=0,
+            assessed_at=probe.study.instances[0].received_at,
+        ),
+        predecessor=None,
+    )
+
+
+def _notice(probe: _Probe) -> Notice:
+    return Notice(
+        study=probe.study, reason="this is a probe", at=probe.study.instances[0].received_at
+    )
