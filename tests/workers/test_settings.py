@@ -7,6 +7,8 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from bonetumor.domain.errors import Misconfigured
+from bonetumor.worker.doctor import CHECKS
+from bonetumor.worker.processes import serve
 from bonetumor.worker.settings import SETTINGS_VARIABLE, Settings, read_settings
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "deploy" / "settings.example.toml"
@@ -26,11 +28,13 @@ def test_the_example_is_a_whole_settings_file():
 
 
 def test_everything_that_the_example_leaves_out_is_valid_too(tmp_path):
-    opened = re.sub(r"(?m)^# (\[[a-z.0-9]+\]|[a-z_0-9]+ = )", r"\1", EXAMPLE.read_text())
+    opened = re.sub(r"(?m)^# (\[\[?[a-z.0-9]+\]\]?|[a-z_0-9]+ = )", r"\1", EXAMPLE.read_text())
     assert opened.count("\n[") > EXAMPLE.read_text().count("\n[")
     (tmp_path / "opened.toml").write_text(opened)
     settings = read_settings(tmp_path / "opened.toml")
     assert settings.ehr.smart.client_id == "bonetumor"
+    assert settings.result_destinations[0].results == ("sr", "sc", "gsps", "pdf")
+    assert len(settings.rules) == 1
     assert settings.ehr.hl7.port == 2575
     assert settings.web.port == 8080
     assert settings.ehr.local_codes == {"https://hospital.example/lab|AP": "alp"}
@@ -94,3 +98,32 @@ def _is_group(annotation) -> bool:
 def test_every_field_is_documented():
     for name, field in _leaves(Settings):
         assert field.description, name
+
+
+def test_a_rule_that_cannot_be_read_is_refused_before_anything_starts(tmp_path):
+    wrong = Settings(folder=tmp_path, rules=[{"when": "colour = red"}])
+    for start in (CHECKS["rules"], serve):
+        with pytest.raises(Misconfigured, match="expected one of modality"):
+            start(wrong)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("destinations", "said"),
+    [
+        ([{"name": "a"}], "expected host and ae_title, or dicomweb_url"),
+        ([{"name": "ehr", "dicomweb_url": "https://x"}], "none of them ehr"),
+        ([{"name": "a", "dicomweb_url": "https://x"}] * 2, "expected different names"),
+        ([{"name": "a b", "dicomweb_url": "https://x"}], "name"),
+        ([{"name": "a", "dicomweb_url": "https://x", "results": ["xml"]}], "results"),
+    ],
+)
+def test_destinations_that_cannot_work_are_refused_with_their_field(destinations, said):
+    with pytest.raises(ValueError, match=said):
+        Settings(destinations=destinations)
+
+
+def test_results_go_to_the_archive_where_no_destination_is_named():
+    archive = {"host": "pacs", "port": 104, "ae_title": "PACS"}
+    [chosen] = Settings(archive=archive).result_destinations
+    assert (chosen.name, chosen.host, chosen.results) == ("archive", "pacs", ("sr", "sc"))

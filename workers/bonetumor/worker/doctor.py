@@ -55,6 +55,13 @@ def _listener(settings: Settings) -> str:
     return f"{chosen.ae_title} at {chosen.host}:{chosen.port}; {state}"
 
 
+def _rules(settings: Settings) -> str:
+    count = len(wiring.build_rules(settings))
+    if not count:
+        return "none: every study is for us"
+    return f"{count}; a study that none fits is not for us"
+
+
 def _broker(settings: Settings) -> str:
     if not settings.queue.url:
         return "embedded, in a folder: no server needed"
@@ -121,6 +128,7 @@ CHECKS: dict[str, Check] = {
     "disk": _disk,
     "ledger": _ledger,
     "listener": _listener,
+    "rules": _rules,
     "broker": _broker,
     "weights": _weights,
     "archive": _archive,

@@ -165,6 +165,7 @@ def web(settings: Settings) -> None:
 
 def serve(settings: Settings) -> None:
     """One process tree with everything. Children that die are started again, and missed."""
+    wiring.build_rules(settings)  # a rule that cannot be read ends it here, not the listener later
     ledger = wiring.build_ledger(settings)
     lock = FileLock(settings.folder / "serve.lock")
     try:
