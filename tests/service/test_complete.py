@@ -164,6 +164,24 @@ def test_an_archive_that_is_down_leaves_the_timer_and_the_result_says_why(
     assert said.startswith("no image for 5 s; not proven: ArchiveUnavailable")
 
 
+def test_an_archive_that_is_down_is_asked_by_one_study_and_not_by_all(
+    completeness, ledger, clock, source
+):
+    source.down, asked = True, []
+    holdings = source.holdings
+    source.holdings = lambda study: asked.append(study) or holdings(study)
+    for number in range(20):
+        came(ledger, clock, 1, study=f"1.7.{number + 1}")
+    for _ in range(8):
+        clock.forward(1)
+        said = how(completeness)
+        if said:
+            break
+    assert len(asked) == 1
+    assert len(said) == 20
+    assert all(s.startswith("no image for 5 s; not proven: ArchiveUnavailable") for s in said)
+
+
 def test_a_study_that_the_archive_does_not_know_waits_for_the_timer(completeness, ledger, clock):
     came(ledger, clock, 1)
     clock.forward(1)

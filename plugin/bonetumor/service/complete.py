@@ -15,6 +15,7 @@ from bonetumor.service.ledger import ArrivalLedger, Receiving
 from bonetumor.service.ports import Clock, Holding, StudySource
 
 _LONGEST_PAUSE = timedelta(seconds=30)
+_LEFT_ALONE = timedelta(seconds=10)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +61,9 @@ class Completeness:
         self._waits = waits
         self._source = source
         self._asked: dict[UID, _Asking] = {}
+        # An archive that hangs is asked by one study at a time, not by each in turn.
+        self._left_alone_until: datetime | None = None
+        self._problem = ""
 
     def complete(self) -> Iterator[tuple[Receiving, str]]:
         """Studies that can be closed now, each as soon as it is known."""
@@ -109,6 +113,9 @@ class Completeness:
     ) -> str | None:
         """Asks the archive once; the proof if it gives one. Asks for what is missing."""
         uid = study.study_instance_uid
+        if self._left_alone_until is not None and self._clock() < self._left_alone_until:
+            asking.said = self._problem
+            return None
         try:
             own = self._ledger.own_series(uid)
             held = {s: h for s, h in source.holdings(uid).items() if s not in own}
@@ -130,7 +137,8 @@ class Completeness:
             else:
                 asking.again_at = min(asking.again_at, due)
         except (Unavailable, Rejected) as error:
-            asking.said = f"{error.code}: {error}"
+            asking.said = self._problem = f"{error.code}: {error}"
+            self._left_alone_until = self._clock() + _LEFT_ALONE
         return None
 
     def _compare(
