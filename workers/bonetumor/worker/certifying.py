@@ -132,14 +132,14 @@ class _Trial:
             ("a result without", _result(self._probe, with_lesion=False)),
             ("a notice that AI was not performed", _notice(self._probe)),
         ):
-            self._try(f"takes {name}", partial(self._destination.send, parcel))
-            self._try(f"confirms {name}", partial(self._confirmed, parcel))
+            if self._try(f"takes {name}", partial(self._destination.send, parcel)):
+                self._try(f"confirms {name}", partial(self._confirmed, parcel))
         self._try("valid objects", self._validated)
         if viewer:
             self._try("shown by the viewer", lambda: self._shown(viewer))
         self._try("taken away again", self._cleaned)
 
-    def _try(self, name: str, step: Callable[[], str]) -> None:
+    def _try(self, name: str, step: Callable[[], str]) -> bool:
         try:
             check = Check(name=name, is_well=True, detail=step())
         except _NotTried as reason:
@@ -149,6 +149,7 @@ class _Trial:
         self._certificate.checks.append(check)
         mark = {True: "ok  ", False: "FAIL", None: "-   "}[check.is_well]
         self._say(f"{mark} {name}: {check.detail}")
+        return bool(check.is_well)
 
     def _answers(self) -> str:
         if self._chosen.dicomweb_url:
