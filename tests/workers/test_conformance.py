@@ -2,12 +2,19 @@
 
 from pathlib import Path
 
+import pytest
 from pynetdicom import AllStoragePresentationContexts
 
 from bonetumor.worker.conformance import statement
-from bonetumor.worker.settings import Settings
+from bonetumor.worker.settings import SETTINGS_VARIABLE, Settings
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch):
+    """No settings file that an earlier test named."""
+    monkeypatch.setenv(SETTINGS_VARIABLE, "")
 
 
 def settings(**more) -> Settings:
