@@ -92,7 +92,7 @@ def _storage_scp(settings: Settings) -> Sequence[str]:
     listener = settings.listener
     known = {c.abstract_syntax for c in AllStoragePresentationContexts}
     storage = [c for c in storage_contexts() if c.abstract_syntax in known]
-    syntaxes = [UID(str(s)) for s in storage[0].transfer_syntax]
+    syntaxes = sorted(UID(str(s)) for s in storage[0].transfer_syntax)
     callers = ", ".join(sorted(listener.calling_ae_titles)) or "everyone"
     return (
         "## 3 Storage SCP",
@@ -105,7 +105,7 @@ def _storage_scp(settings: Settings) -> Sequence[str]:
         ),
         (
             f"{len(storage)} SOP classes, each in {len(syntaxes)} transfer syntaxes; of several in "
-            "one context the first of this list is taken."
+            "one context Implicit VR Little Endian is taken where it is among them."
         ),
         _table(("transfer syntax", "UID"), [(s.name, str(s)) for s in syntaxes]),
         _table(("status", "when"), [(f"{s:04X}", why) for s, why in _STATUSES.items()]),
