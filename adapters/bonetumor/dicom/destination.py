@@ -30,8 +30,6 @@ _ANSWER_ON_THE_SAME_ASSOCIATION_S = 2.0
 class DicomDestination:
     """One archive that results are stored in."""
 
-    takes_notices = True
-
     def __init__(
         self,
         name: str,

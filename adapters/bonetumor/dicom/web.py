@@ -96,8 +96,6 @@ class Dicomweb:
 class DicomwebDestination:
     """One DICOMweb archive that results are stored in."""
 
-    takes_notices = True
-
     def __init__(self, name: str, web: Dicomweb, maker: ObjectMaker, outbox: Outbox) -> None:
         self._name = name
         self._web = web

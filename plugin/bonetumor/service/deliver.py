@@ -9,8 +9,6 @@ from bonetumor.service.ports import Parcel, ReportServer, Result
 class ReportDestination:
     """The EHR as a destination: the report goes to its server and is read back."""
 
-    takes_notices = False
-
     def __init__(self, server: ReportServer) -> None:
         self._server = server
 
@@ -31,8 +29,6 @@ class ReportDestination:
 
 class ShelfDestination:
     """Our own shelf, from which EHRs that cannot be written to read."""
-
-    takes_notices = False
 
     def __init__(self, shelve: Callable[[Result], None]) -> None:
         self._shelve = shelve

@@ -274,11 +274,6 @@ Parcel = Result | Notice
 class Destination(Protocol):
     """A place where results go. Sending twice changes nothing."""
 
-    @property
-    def takes_notices(self) -> bool:
-        """Whether studies without a result are told of."""
-        ...
-
     def send(self, parcel: Parcel) -> str:
         """Sends; answers in words what was sent.
 
