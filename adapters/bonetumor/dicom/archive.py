@@ -169,7 +169,11 @@ def keep(intake: Intake, announced: Announced, data: memoryview) -> int:
     """Takes a fetched instance in; the status that its sender gets."""
     try:
         incoming = intake.open(announced)
-        incoming.write(data)
+        try:
+            incoming.write(data)
+        except BoneTumorError:
+            incoming.discard()
+            raise
         arrival = intake.keep(incoming)
     except StorageUnavailable:
         return 0xA700
