@@ -4,10 +4,11 @@
    commit before each Success), of Orthanc with its default settings, and of DCMTK's storescp
    (which does not fsync), for the same files from the same sender (DCMTK's storescu). All three
    DCMTK-based programs run with TCP_NODELAY=1; without it each waits 40 ms an instance.
-2. The whole line: seconds from the last instance to delivered, split by step, and the model's
+2. The listener's memory while many instances come in.
+3. The whole line: seconds from the last instance to delivered, split by step, and the model's
    own share of it.
 
-usage: python tests/bench.py [--files N] [--studies N]
+usage: python tests/bench.py [--files N] [--instances N] [--studies N]
 """
 
 import argparse
@@ -40,11 +41,13 @@ from kit.servers import Orthanc, answers, free_port, need, running, wait_until
 def main() -> None:
     options = argparse.ArgumentParser()
     options.add_argument("--files", type=int, default=400)
+    options.add_argument("--instances", type=int, default=50_000)
     options.add_argument("--studies", type=int, default=5)
     chosen = options.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="bonetumor-bench-"))
     try:
         receiving(folder, chosen.files)
+        memory(folder, chosen.instances)
         whole_line(folder, chosen.studies)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -72,10 +75,10 @@ def receiving(folder: Path, count: int) -> None:
                 ("storescp", _storescp),
             ):
                 place = folder / f"{name}-{side}-{senders}-{round_number}"
+                # Nothing is removed between rounds: ext4 searches long for an inode to use where
+                # many were freed in the last minutes, and whoever comes next would pay for it.
                 seconds = receive(place, batches)
                 rates[name].append(number * senders / seconds)
-                shutil.rmtree(place, ignore_errors=True)
-            shutil.rmtree(folder / "files")
         ours, orthanc, plain = (sorted(r)[1] for r in rates.values())
         print(
             f"{size / 1000:>6.0f}kB {senders:>8} {ours:>10.0f} {orthanc:>10.0f} {plain:>10.0f}"
@@ -138,6 +141,33 @@ def _storescp(place: Path, batches: list[Path]) -> float:
     with running(command, place / "storescp.log", env={**os.environ, "TCP_NODELAY": "1"}):
         wait_until(lambda: answers(port), 30, "storescp")
         return _timed_senders(port, "STORESCP", batches)
+
+
+def memory(folder: Path, count: int) -> None:
+    senders, rounds = 4, 10
+    print(f"\nMemory of the listener over {count} instances from {senders} senders at once")
+    plugin = Plugin(folder / "memory", BONETUMOR_LISTENER__QUIET_S="6000")
+    command = [sys.executable, "-m", "bonetumor.worker", "listen"]
+    with running(command, folder / "memory.log", env=plugin.environment) as process:
+        wait_until(lambda: answers(plugin.port), 30, "listener")
+        for number in range(rounds + 1):
+            if number:
+                batches = [
+                    _files(folder / "many", 64, count // rounds // senders, f"many-{number}-{s}")
+                    for s in range(senders)
+                ]
+                _timed_senders(plugin.port, "BONETUMOR", batches)
+                shutil.rmtree(folder / "many")
+            print(
+                f"  {number * count // rounds:>7} instances {_resident_mib(process.pid):8.1f} MiB",
+                flush=True,
+            )
+
+
+def _resident_mib(process: int) -> float:
+    status = Path(f"/proc/{process}/status").read_text()
+    [line] = [x for x in status.splitlines() if x.startswith("VmRSS:")]
+    return int(line.split()[1]) / 1024
 
 
 def whole_line(folder: Path, count: int) -> None:

@@ -21,6 +21,7 @@ from pynetdicom import AllStoragePresentationContexts, build_context
 from pynetdicom.sop_class import CTImageStorage
 
 from bonetumor.domain.errors import StorageUnavailable
+from bonetumor.service.ledger import OwnObject
 from kit import studies
 from kit.plugin import storescu
 from kit.servers import need
@@ -152,3 +153,25 @@ def test_a_context_of_another_class_is_a_mismatch(site):
     with pytest.raises(ValueError, match="presentation context"):
         association.send_c_store(image)
     association.release()
+
+
+def test_an_object_of_ours_that_comes_back_is_success_and_not_kept(site):
+    ours, first = studies.dataset(15), studies.dataset(15)
+    first.SOPInstanceUID = first.file_meta.MediaStorageSOPInstanceUID = "1.2.3.4"
+    assert send(site, first) == 0x0000
+    site.ledger.note_own(
+        str(ours.StudyInstanceUID),
+        "pacs",
+        "k" * 64,
+        [
+            OwnObject(
+                sop_instance_uid=str(ours.SOPInstanceUID),
+                sop_class_uid=str(ours.SOPClassUID),
+                study_instance_uid=str(ours.StudyInstanceUID),
+                series_instance_uid=str(ours.SeriesInstanceUID),
+            )
+        ],
+    )
+    before = site.stored()
+    assert send(site, ours) == 0x0000
+    assert site.stored() == before

@@ -13,7 +13,7 @@ import uuid
 from pathlib import Path
 from typing import BinaryIO
 
-from bonetumor.dicom.identify import identify
+from bonetumor.dicom.identify import HEAD_BYTES, identify, identify_head
 from bonetumor.domain.errors import ObjectMismatch, ObjectTooLarge, StorageUnavailable
 from bonetumor.domain.study import Instance, InstanceKeys
 from bonetumor.service.ports import Announced
@@ -72,6 +72,8 @@ class SpooledObject:
         self._max_bytes = max_bytes
         self._hash = hashlib.sha256()
         self._size = 0
+        self._head = bytearray()
+        self._published: Path | None = None
         header = _header(announced)
         self._file: BinaryIO = part.open("wb")
         self._file.write(header)
@@ -88,6 +90,8 @@ class SpooledObject:
         if self._size > self._max_bytes:
             raise ObjectTooLarge(f"object: expected at most {self._max_bytes} bytes, got more")
         self._hash.update(fragment)
+        if len(self._head) < HEAD_BYTES:
+            self._head += fragment[: HEAD_BYTES - len(self._head)]
         try:
             self._file.write(fragment)
         except OSError as error:
@@ -100,10 +104,12 @@ class SpooledObject:
             NotDicom: the data set cannot be read.
             ObjectMismatch: it is not the object that was announced.
         """
+        keys = identify_head(bytes(self._head), self.announced.transfer_syntax_uid)
         self._file.flush()
-        with self._part.open("rb") as stored:
-            stored.seek(self._header_bytes)
-            keys = identify(stored, self.announced.transfer_syntax_uid)
+        if keys is None:
+            with self._part.open("rb") as stored:
+                stored.seek(self._header_bytes)
+                keys = identify(stored, self.announced.transfer_syntax_uid)
         _compare(keys, self.announced)
         return keys, self._size, self._hash.hexdigest()
 
@@ -112,16 +118,25 @@ class SpooledObject:
         os.fsync(self._file.fileno())
         self._file.close()
         final = _final_path(self._folder, keys, self._hash.hexdigest())
-        if not final.parent.is_dir():
+        try:
+            self._part.rename(final)
+        except FileNotFoundError:  # the first instance of its study
             final.parent.mkdir(exist_ok=True)
             _sync_folder(self._folder)
-        self._part.rename(final)
+            self._part.rename(final)
+        self._published = final
         _sync_folder(final.parent)
+
+    def withdraw(self) -> None:
+        """Removes what was published: the ledger does not want it."""
+        if self._published is not None:
+            self._published.unlink(missing_ok=True)
 
     def discard(self) -> None:
         """Removes what was not published."""
         self._file.close()
-        self._part.unlink(missing_ok=True)
+        if self._published is None:
+            self._part.unlink(missing_ok=True)
 
 
 def _final_path(folder: Path, keys: InstanceKeys, sha256: str) -> Path:

@@ -1,12 +1,14 @@
 """Receiving, as the ledger records it."""
 
 from collections.abc import Sequence
+from functools import cached_property
 
 from sqlalchemy import (
     Connection,
     RowMapping,
     bindparam,
     delete,
+    exists,
     insert,
     literal,
     select,
@@ -21,12 +23,19 @@ from bonetumor.domain.study import Instance, InstanceKeys
 from bonetumor.domain.uid import UID
 from bonetumor.service.ledger import Arrival
 from bonetumor.store.database import LedgerTables, study_row
+from bonetumor.store.prepared import Prepared
 from bonetumor.store.rows import instance_row
 from bonetumor.store.schema import instances, own_objects, refusals, studies
 
 _REFUSALS_KEPT = 1000
 # Receiving is the hot path: building a statement costs more than running it.
 _ADD = insert(instances)
+_ADD_UNLESS_OURS = insert(instances).from_select(
+    [column.name for column in instances.columns],
+    select(*(bindparam(column.name, type_=column.type) for column in instances.columns)).where(
+        ~exists().where(own_objects.c.sop_instance_uid == bindparam("sop_instance_uid"))
+    ),
+)
 _FIND = union_all(
     select(own_objects.c.sop_instance_uid, own_objects.c.study_instance_uid, literal(1)).where(
         own_objects.c.sop_instance_uid == bindparam("uid")
@@ -48,10 +57,9 @@ _DECIDED_BY_PEOPLE = {StudyState.HELD, StudyState.REJECTED}
 class Receiving(LedgerTables):
     """The InstanceLedger port."""
 
-    def known(self, keys: InstanceKeys, sha256: str) -> Arrival:
-        """Whether the instance is new, a repetition, or another object under a known UID."""
-        with self._transaction(write=False) as connection:
-            return _known(connection, keys, sha256)
+    @cached_property
+    def _plainly(self) -> Prepared:
+        return Prepared(self._writer, _ADD_UNLESS_OURS, _TOUCH)
 
     def record_instance(self, instance: Instance) -> Arrival:
         """Adds the instance and opens, or reopens, its study.
@@ -73,21 +81,33 @@ class Receiving(LedgerTables):
         return entry.outcome
 
     def _record(self, batch: Sequence["_Entry"]) -> None:
-        """One transaction for all; one for each where another process was faster with one."""
+        """One transaction for all where nothing is special about any of them, else one for each."""
         try:
-            with self._transaction() as connection:
-                outcomes = [self._add(connection, entry.instance) for entry in batch]
-            for entry, outcome in zip(batch, outcomes, strict=True):
-                entry.outcome = outcome
-        except IntegrityError:
+            if self._add_plainly([entry.instance for entry in batch]):
+                for entry in batch:
+                    entry.outcome = Arrival.NEW
+                return
             for entry in batch:
-                if len(batch) == 1:
-                    entry.outcome = self.known(entry.instance.keys, entry.instance.sha256)
-                else:
-                    self._record([entry])
+                entry.outcome = self._add_carefully(entry.instance)
         except StorageUnavailable as error:
             for entry in batch:
-                entry.outcome = error
+                entry.outcome = entry.outcome or error
+
+    def _add_plainly(self, batch: Sequence[Instance]) -> bool:
+        """New instances of studies that are on their way in; of anything else, nothing is done."""
+        rows = [instance_row(i) for i in batch]
+        last = {i.keys.study_instance_uid: i.received_at for i in batch}
+        touches = [{"uid": uid, "at": at} for uid, at in last.items()]
+        with self._writing:
+            return self._plainly.run(rows, touches)
+
+    def _add_carefully(self, instance: Instance) -> Arrival:
+        try:
+            with self._transaction() as connection:
+                return self._add(connection, instance)
+        except IntegrityError:  # another process was faster
+            with self._transaction(write=False) as connection:
+                return _known(connection, instance.keys, instance.sha256)
 
     def _add(self, connection: Connection, instance: Instance) -> Arrival:
         arrival = _known(connection, instance.keys, instance.sha256)

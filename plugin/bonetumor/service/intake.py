@@ -42,16 +42,12 @@ class Intake:
         """
         try:
             keys, size, sha256 = incoming.seal()
-            arrival = self._ledger.known(keys, sha256)
-            if arrival is Arrival.NEW:
-                incoming.publish(keys)
+            incoming.publish(keys)
         except OSError as error:
             raise StorageUnavailable(f"spool: expected to write, got {error.strerror}") from error
         finally:
             incoming.discard()
-        if arrival in (Arrival.REPEATED, Arrival.OURS):
-            return arrival
-        return self._ledger.record_instance(
+        arrival = self._ledger.record_instance(
             Instance(
                 keys=keys,
                 transfer_syntax_uid=incoming.announced.transfer_syntax_uid,
@@ -62,3 +58,8 @@ class Intake:
                 called_ae_title=incoming.announced.called_ae_title,
             )
         )
+        # Nearly all instances are new: asking first would cost each of them more than this. A
+        # repetition replaced its own bytes.
+        if arrival in (Arrival.CONFLICTING, Arrival.OURS):
+            incoming.withdraw()
+        return arrival

@@ -18,7 +18,7 @@ from bonetumor.domain.progress import (
     StudyProgress,
     StudyState,
 )
-from bonetumor.domain.study import Instance, InstanceKeys, Study
+from bonetumor.domain.study import Instance, Study
 from bonetumor.domain.uid import UID
 
 
@@ -76,10 +76,6 @@ class Commitment:
 
 class InstanceLedger(Protocol):
     """The part of the ledger that receiving needs."""
-
-    def known(self, keys: InstanceKeys, sha256: str) -> Arrival:
-        """Whether the instance is new, a repetition, our own, or another under a known UID."""
-        ...
 
     def record_instance(self, instance: Instance) -> Arrival:
         """Adds the instance and (re)opens its study, or notes a conflict, durably."""

@@ -57,6 +57,10 @@ class Incoming(Protocol):
         """Makes the object durable under its final name."""
         ...
 
+    def withdraw(self) -> None:
+        """Removes what was published: the ledger does not want it."""
+        ...
+
     def discard(self) -> None:
         """Removes the temporary file, if it is still there."""
         ...
