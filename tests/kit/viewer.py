@@ -1,4 +1,4 @@
-"""OHIF over an archive's DICOMweb, in a real browser, and what it draws."""
+"""Viewers in a real browser, OHIF over an archive's DICOMweb and dwv, and what they draw."""
 
 import http.client
 import http.server
@@ -106,16 +106,25 @@ class Ohif(http.server.ThreadingHTTPServer):
 
     def look(self, folder: Path, study: str, series: str, boxes: list[dict], **more) -> dict:
         """Opens a series in the browser; what was drawn there, and a picture of it."""
-        folder.mkdir(parents=True, exist_ok=True)
         asked = {"url": self.url, "study": study, "series": series, "boxes": boxes, **more}
-        (folder / "asked.json").write_text(json.dumps(asked))
-        need("chromium")
-        done = subprocess.run(
-            [need("node"), str(PARTS / "ohif.mjs"), str(folder)],
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr[-2000:]
-        return json.loads((folder / "seen.json").read_text())
+        return _look("ohif.mjs", folder, asked)
+
+
+def dwv(folder: Path, images: list[Path], report: Path) -> dict:
+    """Opens images of one series and a report in dwv; the shapes that it draws, on its canvas."""
+    return _look("dwv.mjs", folder, {"images": list(map(str, images)), "report": str(report)})
+
+
+def _look(script: str, folder: Path, asked: dict) -> dict:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "asked.json").write_text(json.dumps(asked))
+    need("chromium")
+    done = subprocess.run(
+        [need("node"), str(PARTS / script), str(folder)],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads((folder / "seen.json").read_text())

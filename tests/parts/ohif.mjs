@@ -1,8 +1,10 @@
 // Opens one series of a study in OHIF and writes down what it shows.
 //
-// usage: node ohif.mjs FOLDER, which holds asked.json: url, study, series, boxes [{sop, box, text}], seconds.
-// Writes seen.json: for each box whether its image was shown, how many screen pixels the nearest drawn
-// shape is off, and whether its text stands there; and for any series the image and objects shown.
+// usage: node ohif.mjs FOLDER, which holds asked.json: url, study, series, boxes [{sop, box, text}], seconds,
+// continue. Writes seen.json: for each box whether its image was shown, how many screen pixels the nearest
+// drawn shape is off, and whether its text stands there; and for any series the image and objects shown.
+// With `continue` it answers Yes to "continue tracking measurements": OHIF's arrows then lead from image to
+// image, its own statistics stand at the boxes, and our words in the panel of measurements.
 import { readFileSync, writeFileSync } from "node:fs";
 import { chromium } from "playwright-core";
 
@@ -53,13 +55,13 @@ const browser = await chromium.launch({
 });
 const page = await browser.newPage({ viewport: { width: 1600, height: 1000 } });
 const found = asked.boxes.map(() => ({ shown: false, off: null, text: false }));
-const isGood = (box) => box.shown && box.text && box.off !== null && box.off <= 2;
+const isGood = (box) => box.shown && (box.text || asked.continue) && box.off !== null && box.off <= 2;
 let seen = {};
+await page.addInitScript(() => localStorage.setItem("shownTours", JSON.stringify(["basicViewerTour"])));
 try {
   await page.goto(`${asked.url}/viewer?StudyInstanceUIDs=${asked.study}&initialSeriesInstanceUID=${asked.series}`, { timeout: 120000 });
   await page.waitForSelector('[data-cy^="study-browser-thumbnail"]', { timeout: 90000 });
-  const endTour = (timeout) => page.getByText("Skip all").first().click({ timeout }).catch(() => {});
-  await endTour(3000);
+  if (asked.continue) await page.getByText("Yes", { exact: true }).click({ timeout: patience });
   for (let step = 0; step <= asked.boxes.length; step++) {
     const end = Date.now() + patience;
     const before = found.filter(isGood).length; // each step must bring a box that was not seen yet
@@ -71,11 +73,15 @@ try {
       await page.waitForTimeout(400);
     }
     if (found.every(isGood)) break;
-    const next = page.locator('[data-cy="viewport-action-arrows-right"], [data-cy$="arrow-right"]').first();
+    const next = page.locator('[data-cy="viewport-action-arrows-right"]').first();
     if (!(await next.count())) break;
-    await endTour(1000); // it may come late, and lies over the arrows
     await next.click();
     await page.waitForTimeout(1500);
+  }
+  if (asked.continue) {
+    await page.locator('[data-cy="trackedMeasurements-btn"]').click();
+    await page.waitForSelector('[data-cy^="measurement-table-row"]');
+    seen.measurements = await page.locator('[data-cy^="measurement-table-row"]').allInnerTexts();
   }
   await page.waitForTimeout(asked.boxes.length ? 0 : 2500);
 } finally {

@@ -9,6 +9,7 @@ from highdicom.sr import (
     CodedConcept,
     Comprehensive3DSR,
     ComprehensiveSR,
+    CoordinatesForMeasurement,
     DeviceObserverIdentifyingAttributes,
     FindingSite,
     ImageLibraryEntryDescriptors,
@@ -41,6 +42,7 @@ from bonetumor.dicom.authorship import (
 )
 from bonetumor.domain.assessment import Assessment, Diagnosis, TumourClass
 from bonetumor.domain.code import Code
+from bonetumor.domain.image import ImageReference
 from bonetumor.domain.lesion import Lesion, key_lesions
 from bonetumor.domain.uid import UID, derived_uid
 from bonetumor.service.ledger import Predecessor
@@ -59,6 +61,7 @@ _PERCENT = Concept("%", "UCUM", "Percent")
 _CERTAINTY = Concept("111012", "DCM", "Certainty of Finding")
 _CANCER = Concept("111047", "DCM", "Probability of cancer")
 _BOUNDED_BY = Concept("75958009", "SCT", "Bounded by")
+_SOURCE_OF_MEASUREMENT = Concept("121112", "DCM", "Source of Measurement")
 _SHORT_LABEL = Concept("125309", "DCM", "Short Label")
 _COMMENT = Concept("121106", "DCM", "Comment")
 _DEVICE_OBSERVER = Concept("121007", "DCM", "Device")
@@ -172,9 +175,9 @@ def _lesion_group(
     outline = np.array(
         [(box.x0, box.y0), (box.x1, box.y0), (box.x1, box.y1), (box.x0, box.y1), (box.x0, box.y0)]
     )
-    frame = detection.image.frame_number
     diagnosis = assessment.diagnosis
-    measurements = [Measurement(name=_CERTAINTY, value=_percent(detection.score), unit=_PERCENT)]
+    certainty = Measurement(name=_CERTAINTY, value=_percent(detection.score), unit=_PERCENT)
+    measurements = [certainty]
     evaluations = []
     if diagnosis.probabilities is not None:
         cancer = diagnosis.probabilities[TumourClass.MALIGNANT]
@@ -188,13 +191,7 @@ def _lesion_group(
             uid=lesion.tracking_uid, identifier=lesion.tracking_identifier
         ),
         referenced_region=ImageRegion(
-            graphic_type="POLYLINE",
-            graphic_data=outline,
-            source_image=SourceImageForRegion(
-                referenced_sop_class_uid=detection.image.sop_class_uid,
-                referenced_sop_instance_uid=detection.image.sop_instance_uid,
-                referenced_frame_numbers=None if frame is None else [frame],
-            ),
+            graphic_type="POLYLINE", graphic_data=outline, source_image=_source(detection.image)
         ),
         finding_type=_NEOPLASM,
         finding_category=_CATEGORY,
@@ -204,9 +201,31 @@ def _lesion_group(
         qualitative_evaluations=evaluations or None,
         geometric_purpose=_BOUNDED_BY,
     )
-    _add_text(group, _SHORT_LABEL, lesion.tracking_identifier)
+    # "Continue tracking" in OHIF takes over a group only if its first number is inferred from
+    # coordinates, and only then leads from image to image. highdicom refuses them in a group with a
+    # region of its own; PixelMed's template (TID 1419) knows them.
+    certainty[0].ContentSequence = [
+        CoordinatesForMeasurement(
+            graphic_type="POLYLINE",
+            graphic_data=outline,
+            source_image=_source(detection.image),
+            purpose=_SOURCE_OF_MEASUREMENT,
+        )
+    ]
+    # dwv labels its boxes with this one, and finds it only as a modifier of the group.
+    _add_text(
+        group, _SHORT_LABEL, lesion.tracking_identifier, RelationshipTypeValues.HAS_CONCEPT_MOD
+    )
     _add_text(group, _COMMENT, summary(assessment))
     return group
+
+
+def _source(image: ImageReference) -> SourceImageForRegion:
+    return SourceImageForRegion(
+        referenced_sop_class_uid=image.sop_class_uid,
+        referenced_sop_instance_uid=image.sop_instance_uid,
+        referenced_frame_numbers=None if image.frame_number is None else [image.frame_number],
+    )
 
 
 def _negative_group(assessment: Assessment) -> MeasurementsAndQualitativeEvaluations:
@@ -279,9 +298,14 @@ def _concept(code: Code) -> CodedConcept:
     return Concept(code.value, code.scheme, code.meaning)
 
 
-def _add_text(group: Sequence, name: CodedConcept, text: str) -> None:
+def _add_text(
+    group: Sequence,
+    name: CodedConcept,
+    text: str,
+    relationship: RelationshipTypeValues = RelationshipTypeValues.CONTAINS,
+) -> None:
     group[0].ContentSequence.append(
-        TextContentItem(name=name, value=text, relationship_type=RelationshipTypeValues.CONTAINS)
+        TextContentItem(name=name, value=text, relationship_type=relationship)
     )
 
 
