@@ -1,6 +1,7 @@
 """Results at archives of every temper: odd peers by pynetdicom, and a real Orthanc."""
 
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import httpx
 import pydicom
@@ -11,14 +12,15 @@ from bonetumor.dicom.destination import DicomDestination
 from bonetumor.dicom.objects import Kind, ObjectMaker
 from bonetumor.dicom.peer import Peer, PeerAddress
 from bonetumor.dicom.reader import SpooledStudies
+from bonetumor.dicom.tls import client_context, server_context
 from bonetumor.dicom.web import Dicomweb, DicomwebDestination
-from bonetumor.domain.errors import ArchiveUnavailable, Rejected
+from bonetumor.domain.errors import ArchiveUnavailable, Misconfigured, Rejected
 from bonetumor.service.ports import Notice, Result
 from kit import studies
 from kit.archives import OddArchive
 from kit.results import result_about
-from kit.servers import Orthanc, wait_until
-from kit.site import send, send_as
+from kit.servers import Orthanc, answers, certificate, free_port, need, running, wait_until
+from kit.site import Site, send, send_as
 
 
 @pytest.fixture(scope="module")
@@ -254,3 +256,53 @@ def test_what_returns_from_the_archive_is_not_a_new_image(site, one):
     before = site.ledger.one(one.study.study_instance_uid)
     assert send_as(site, back) == 0x0000
     assert site.ledger.one(one.study.study_instance_uid) == before
+
+
+def test_a_router_that_takes_c_store_alone(site, one, tmp_path):
+    """DCMTK's storescp, which answers neither commitment nor C-FIND."""
+    port, place = free_port(), tmp_path / "router"
+    place.mkdir()
+    command = [need("storescp"), "-od", str(place), "-aet", "ROUTER", str(port)]
+    with running(command, tmp_path / "storescp.log"):
+        wait_until(lambda: answers(port), 10, "storescp")
+        router = SimpleNamespace(port=port, ae_title="ROUTER")
+        there = destination(site, router, *Kind, confirmation="success")
+        assert there.send(one) == "1 structured report, 1 picture, 1 presentation state, 1 PDF"
+        assert there.confirm(one).startswith("Success for 4 objects; the settings say")
+        with pytest.raises(Rejected, match="C-FIND"):
+            destination(site, router).confirm(one)
+    kept = [pydicom.dcmread(p) for p in place.iterdir()]
+    assert {d.Modality for d in kept} == {"SR", "OT", "PR", "DOC"}
+
+
+def test_associations_over_tls_know_the_peer_and_are_known_to_it(tmp_path):
+    server, ours = certificate(tmp_path, "localhost"), certificate(tmp_path, "ours")
+    site = Site(tmp_path / "site", tls=server_context(*server, ours[0]))
+    try:
+
+        def peer(host, *files):
+            return Peer(
+                PeerAddress(
+                    host=host,
+                    port=site.port,
+                    ae_title="BONETUMOR",
+                    calling_ae_title="TESTER",
+                    timeout_s=5.0,
+                    tls=client_context(*files) if files else None,
+                )
+            )
+
+        peer("localhost", server[0], *ours).echo()
+        for stranger in (
+            peer("127.0.0.1", server[0], *ours),  # its certificate is for another name
+            peer("localhost", ours[0], *ours),  # and of another authority
+            peer("localhost", server[0]),  # it wants to know us
+            peer("localhost"),
+        ):
+            with pytest.raises(ArchiveUnavailable):
+                stranger.echo()
+    finally:
+        site.listener.stop()
+        site.ledger.close()
+    with pytest.raises(Misconfigured, match="PEM"):
+        client_context(str(tmp_path / "none.pem"))

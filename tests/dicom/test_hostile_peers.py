@@ -3,7 +3,6 @@
 import socket
 import ssl
 import struct
-import subprocess
 import threading
 import time
 
@@ -14,9 +13,9 @@ from hypothesis import strategies as st
 from pynetdicom import AE
 from pynetdicom.sop_class import Verification
 
-from bonetumor.dicom.listener import tls_context
+from bonetumor.dicom.tls import server_context
 from kit import studies
-from kit.servers import need
+from kit.servers import certificate
 from kit.site import (
     MAX_PDU,
     Site,
@@ -172,34 +171,9 @@ def test_a_refused_object_without_end_is_cut_off(site, monkeypatch):
     assert not site.stored()
 
 
-def _certificate(folder, name):
-    key, certificate = folder / f"{name}.key", folder / f"{name}.pem"
-    subprocess.run(
-        [
-            need("openssl"),
-            "req",
-            "-x509",
-            "-newkey",
-            "rsa:2048",
-            "-nodes",
-            "-days",
-            "2",
-            "-subj",
-            f"/CN={name}",
-            "-keyout",
-            key,
-            "-out",
-            certificate,
-        ],
-        check=True,
-        capture_output=True,
-    )
-    return str(certificate), str(key)
-
-
 def test_tls_takes_known_senders_only_and_a_silent_one_blocks_nobody(tmp_path):
-    server, sender, stranger = (_certificate(tmp_path, n) for n in ("server", "sender", "stranger"))
-    site = Site(tmp_path / "site", tls=tls_context(*server, sender[0]))
+    server, sender, stranger = (certificate(tmp_path, n) for n in ("server", "sender", "stranger"))
+    site = Site(tmp_path / "site", tls=server_context(*server, sender[0]))
     try:
         silent = site.raw()  # opens a connection and never says hello
         known = _tls_client(site, server[0], sender)

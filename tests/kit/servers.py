@@ -239,3 +239,29 @@ def postgres_server(folder: Path) -> Iterator[str]:
         wait_until(lambda: answers(port), 60, "PostgreSQL")
         time.sleep(0.5)
         yield f"postgresql+psycopg://test@127.0.0.1:{port}/postgres"
+
+
+def certificate(folder: Path, name: str) -> tuple[str, str]:
+    """A certificate that signs itself, and its key: PEM files."""
+    key, certificate = folder / f"{name}.key", folder / f"{name}.pem"
+    subprocess.run(
+        [
+            need("openssl"),
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            f"/CN={name}",
+            "-keyout",
+            key,
+            "-out",
+            certificate,
+        ],
+        check=True,
+        capture_output=True,
+    )
+    return str(certificate), str(key)

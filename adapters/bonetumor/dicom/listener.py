@@ -151,20 +151,3 @@ def _close(connection: socket.socket, last_word: bytes) -> None:
             connection.sendall(last_word)
         except OSError:
             return  # it did not wait for our answer
-
-
-def tls_context(certificate: str, key: str, client_authority: str | None) -> ssl.SSLContext:
-    """A server context after PS3.15 B.12: TLS 1.2 at least.
-
-    Senders must show a certificate of `client_authority` where one is given.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(certificate, key)
-        if client_authority is not None:
-            context.load_verify_locations(client_authority)
-            context.verify_mode = ssl.CERT_REQUIRED
-    except OSError as error:
-        raise Misconfigured(f"TLS: expected readable PEM files, got {error}") from error
-    return context

@@ -1,5 +1,6 @@
 """Another DICOM application entity, and associations that we open to it."""
 
+import ssl
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,13 +25,14 @@ _PENDING = {0xFF00, 0xFF01}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerAddress:
-    """Where the peer listens, and what we call ourselves."""
+    """Where the peer listens, what we call ourselves, and TLS where the peer speaks it."""
 
     host: str
     port: int
     ae_title: str
     calling_ae_title: str
     timeout_s: float
+    tls: ssl.SSLContext | None = None
 
 
 class Peer:
@@ -79,6 +81,7 @@ class Peer:
             ae_title=address.ae_title,
             ext_neg=list(roles),
             evt_handlers=list(handlers),
+            tls_args=None if address.tls is None else (address.tls, address.host),
         )
         if association.is_rejected:
             raise ArchiveUnavailable("archive: expected an association, got a rejection")

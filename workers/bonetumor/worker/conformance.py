@@ -185,6 +185,7 @@ def _one_destination(chosen: DestinationSettings) -> Sequence[str]:
         "auto": "storage commitment where it is offered, else C-FIND at IMAGE level",
         "commitment": "storage commitment only",
         "find": "C-FIND at IMAGE level",
+        "success": "the status of C-STORE alone",
     }[chosen.confirm]
     kinds = [Kind(k) for k in chosen.results]
     classes = dict.fromkeys(
@@ -209,7 +210,11 @@ def _security(settings: Settings) -> Sequence[str]:
         checked = "must" if listener.tls_client_authority else "need not"
         said = f"The listener speaks TLS 1.2 or newer (PS3.15 B.12); senders {checked} show a "
         said += "certificate of the configured authority."
-    return ("## 7 Security", said + " C-ECHO and C-STORE of our own are sent without TLS.")
+    secured = {f"`{d.ae_title}`" for d in settings.result_destinations if d.tls}
+    if settings.archive is not None and settings.archive.tls:
+        secured.add(f"`{settings.archive.ae_title}`")
+    ours = f"with TLS to {', '.join(sorted(secured))}, else without." if secured else "without TLS."
+    return ("## 7 Security", f"{said} Associations of our own are opened {ours}")
 
 
 def _over_web(settings: Settings) -> bool:

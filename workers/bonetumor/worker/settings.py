@@ -64,7 +64,17 @@ class ListenerSettings(_Group):
     )
 
 
-class ArchiveSettings(_Group):
+class _PeerSettings(_Group):
+    timeout_s: float = Field(30.0, gt=0, description="Time for each answer")
+    tls: bool = Field(False, description="Speak DICOM over TLS")
+    authority: Path | None = Field(
+        None, description="PEM file of the authority of its certificate, else this machine's own"
+    )
+    certificate: Path | None = Field(None, description="PEM file of ours, where it asks for one")
+    key: Path | None = Field(None, description="PEM file of its key")
+
+
+class ArchiveSettings(_PeerSettings):
     """The PACS that studies come from: it is asked whether they are complete.
 
     Without `destinations` results go here too.
@@ -73,7 +83,6 @@ class ArchiveSettings(_Group):
     host: str = Field(description="Host name or address")
     port: int = Field(ge=1, le=65535, description="DICOM port")
     ae_title: str = Field(min_length=1, max_length=16, description="Its AE title")
-    timeout_s: float = Field(30.0, gt=0, description="Time for each answer")
     dicomweb_url: str = Field(
         "", description="DICOMweb service base; then it is asked over QIDO-RS and WADO-RS instead"
     )
@@ -90,7 +99,7 @@ class RuleSettings(_Group):
     then: Literal["assess", "urgent", "ignore"] = Field("assess", description="What follows")
 
 
-class DestinationSettings(_Group):
+class DestinationSettings(_PeerSettings):
     """One place that results go to: a DICOM archive, or a DICOMweb one."""
 
     name: str = Field(
@@ -103,18 +112,17 @@ class DestinationSettings(_Group):
         "", description="Service base of a DICOMweb archive (STOW-RS, QIDO-RS), instead of host"
     )
     token: SecretStr | None = Field(None, description="Bearer token for DICOMweb")
-    authority: Path | None = Field(None, description="PEM file of the DICOMweb server's authority")
-    timeout_s: float = Field(30.0, gt=0, description="Time for each answer")
     results: tuple[Literal["sr", "sc", "gsps", "pdf"], ...] = Field(
         ("sr", "sc"),
         min_length=1,
         description="What is sent: sr (structured report), sc (pictures), gsps (presentation "
         "states), pdf",
     )
-    confirm: Literal["auto", "commitment", "find"] = Field(
+    confirm: Literal["auto", "commitment", "find", "success"] = Field(
         "auto",
         description="How delivery is confirmed: auto is storage commitment where it is offered, "
-        "else C-FIND; DICOMweb is read back by QIDO-RS",
+        "else C-FIND; success is for routers, which answer neither: their Success for C-STORE "
+        "is all there is; DICOMweb is read back by QIDO-RS",
     )
     commitment_wait_s: float = Field(
         120.0, gt=0, description="How long storage commitment may take; then auto reads back"
@@ -314,7 +322,7 @@ class Settings(BaseSettings):
                 host=archive.host,
                 port=archive.port,
                 ae_title=archive.ae_title,
-                timeout_s=archive.timeout_s,
+                **{name: getattr(archive, name) for name in _PeerSettings.model_fields},
             ),
         )
 

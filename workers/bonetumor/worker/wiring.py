@@ -2,6 +2,7 @@
 
 import random
 import socket
+import ssl
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
@@ -9,11 +10,12 @@ import httpx
 
 from bonetumor.dicom.archive import PacsArchive, WebArchive
 from bonetumor.dicom.inbox import Spool
-from bonetumor.dicom.listener import Limits, Listener, tls_context
+from bonetumor.dicom.listener import Limits, Listener
 from bonetumor.dicom.negotiation import Policy
 from bonetumor.dicom.normalized import NormalizedServices
 from bonetumor.dicom.peer import Peer, PeerAddress
 from bonetumor.dicom.reader import SpooledStudies
+from bonetumor.dicom.tls import client_context, server_context
 from bonetumor.dicom.upper_layer import Deadlines
 from bonetumor.dicom.web import Dicomweb
 from bonetumor.domain.errors import Misconfigured, StorageUnavailable
@@ -83,7 +85,7 @@ def build_listener(settings: Settings, ledger: Ledger) -> Listener:
                 "listener.tls_key: expected a file beside tls_certificate, got none"
             )
         authority = chosen.tls_client_authority
-        tls = tls_context(
+        tls = server_context(
             str(chosen.tls_certificate), str(chosen.tls_key), str(authority) if authority else None
         )
     return Listener(
@@ -134,7 +136,7 @@ def build_source(settings: Settings, ledger: Ledger) -> StudySource | None:
         return None
     intake = build_intake(settings, ledger)
     if archive.dicomweb_url:
-        http = httpx.Client(timeout=archive.timeout_s)
+        http = httpx.Client(timeout=archive.timeout_s, verify=build_tls(archive))
         return WebArchive(
             Dicomweb(archive.dicomweb_url, http),
             intake,
@@ -185,8 +187,15 @@ def build_peer(settings: Settings, chosen: ArchiveSettings | DestinationSettings
             ae_title=chosen.ae_title,
             calling_ae_title=settings.listener.ae_title,
             timeout_s=chosen.timeout_s,
+            tls=build_tls(chosen) if chosen.tls else None,
         )
     )
+
+
+def build_tls(chosen: ArchiveSettings | DestinationSettings) -> ssl.SSLContext:
+    """How we know the other side over TLS, and how it knows us."""
+    files = (chosen.authority, chosen.certificate, chosen.key)
+    return client_context(*(None if file is None else str(file) for file in files))
 
 
 def backoff(settings: Settings, claim: Claim) -> timedelta:

@@ -1,6 +1,5 @@
 """Building the places that results go to."""
 
-import ssl
 from datetime import timedelta
 
 import httpx
@@ -8,7 +7,6 @@ import httpx
 from bonetumor.dicom.destination import DicomDestination
 from bonetumor.dicom.objects import Kind, ObjectMaker
 from bonetumor.dicom.web import Dicomweb, DicomwebDestination
-from bonetumor.domain.errors import Misconfigured
 from bonetumor.fhir.client import FhirClient
 from bonetumor.service.deliver import ReportDestination, ShelfDestination
 from bonetumor.service.ledger import Ledger, Outbox
@@ -60,15 +58,9 @@ def build_destination(
 
 def build_dicomweb(chosen: DestinationSettings) -> Dicomweb:
     """A DICOMweb service to talk to."""
-    try:
-        tls = ssl.create_default_context(cafile=str(chosen.authority) if chosen.authority else None)
-    except OSError as error:
-        raise Misconfigured(
-            f"destination {chosen.name}: expected a readable PEM file, got {type(error).__name__}"
-        ) from error
     token = chosen.token.get_secret_value() if chosen.token else ""
     http = httpx.Client(
-        verify=tls,
+        verify=wiring.build_tls(chosen),
         timeout=chosen.timeout_s,
         headers={"Authorization": f"Bearer {token}"} if token else {},
     )
