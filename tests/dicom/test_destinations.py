@@ -1,5 +1,6 @@
 """Results at archives of every temper: odd peers by pynetdicom, and a real Orthanc."""
 
+import time
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
@@ -7,6 +8,7 @@ import httpx
 import pydicom
 import pytest
 from pydicom.uid import Comprehensive3DSRStorage, ComprehensiveSRStorage
+from pynetdicom.dsutils import encode
 
 from bonetumor.dicom.destination import DicomDestination
 from bonetumor.dicom.objects import Kind, ObjectMaker
@@ -306,3 +308,17 @@ def test_associations_over_tls_know_the_peer_and_are_known_to_it(tmp_path):
         site.ledger.close()
     with pytest.raises(Misconfigured, match="PEM"):
         client_context(str(tmp_path / "none.pem"))
+
+
+def test_the_same_result_is_the_same_bytes_at_any_time(site, one):
+    """What is sent again after a crash must not differ from what the archive may hold."""
+
+    def made() -> list[pydicom.Dataset]:
+        makes = maker(site, *Kind)
+        notice = Notice(study=one.study, reason="why", at=one.assessment.assessed_at)
+        return [makes.report(one, three_d=True), *makes.pictures(one), *makes.pictures(notice)]
+
+    first = made()
+    time.sleep(1.1)  # the clock of DICOM times counts seconds
+    assert [encode(o, False, True) for o in made()] == [encode(o, False, True) for o in first]
+    assert len(first) == 5

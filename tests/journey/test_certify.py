@@ -12,7 +12,9 @@ from kit.viewer import Ohif
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory):
-    with Orthanc(tmp_path_factory.mktemp("archive"), dicomweb=True).up() as server:
+    with Orthanc(
+        tmp_path_factory.mktemp("archive"), dicomweb=True, knows=("BONETUMOR",)
+    ).up() as server:
         yield server
 
 
@@ -25,7 +27,7 @@ def certify(tmp_path, destination, *more):
 
 
 def test_everything_is_tried_over_dimse_and_the_viewer_is_shown(archive, tmp_path):
-    where = {"host": "127.0.0.1", "port": archive.port, "ae_title": "ORTHANC"}
+    where = {"host": "127.0.0.1", "port": archive.port, "ae_title": "ORTHANC", "confirm": "find"}
     with Ohif(archive) as viewer:
         link = (
             f"{viewer.url}/viewer?StudyInstanceUIDs={{study}}&initialSeriesInstanceUID={{series}}"
@@ -35,6 +37,7 @@ def test_everything_is_tried_over_dimse_and_the_viewer_is_shown(archive, tmp_pat
         )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "FAIL" not in done.stdout
+    assert "ok   gives them back as they were: 7 objects; changed: nothing" in done.stdout
     assert "dciodvfy finds no error in" in done.stdout
     assert "remove study" in done.stdout
     assert "data:image/png" in page.read_text()
@@ -46,6 +49,7 @@ def test_over_dicomweb_nothing_is_left_behind_where_the_archive_allows_it(archiv
     url = f"http://127.0.0.1:{archive.http}/dicom-web"
     done, page = certify(tmp_path, {"dicomweb_url": url})
     assert "ok   takes a result with a lesion" in done.stdout, done.stdout + done.stderr
+    assert "ok   gives them back as they were: 4 objects; changed: nothing" in done.stdout
     assert page.is_file()
     left = set(archive.get("/studies")) - before
     assert bool(left) == ("FAIL taken away again" in done.stdout)

@@ -64,11 +64,15 @@ def _dicomweb_plugin() -> Path:
 class Orthanc:
     """Debian's Orthanc, with its default storage settings, and DICOMweb where it is asked for."""
 
-    def __init__(self, folder: Path, *, dicomweb: bool = False) -> None:
+    def __init__(
+        self, folder: Path, *, dicomweb: bool = False, knows: tuple[str, ...] = ()
+    ) -> None:
+        """`knows` are AE titles that it lets retrieve, beside those that only store and find."""
         self.folder = folder
         self.plugins = [str(_dicomweb_plugin())] if dicomweb else []
         self.http, self.port = free_port(), free_port()
         self.ae_title = "ORTHANC"
+        self.knows = knows
 
     @contextmanager
     def up(self) -> Iterator["Orthanc"]:
@@ -86,6 +90,7 @@ class Orthanc:
             "DicomCheckCalledAet": False,
             "DicomAlwaysAllowStore": True,
             "DicomAlwaysAllowFind": True,
+            "DicomModalities": {name: [name, "127.0.0.1", 1] for name in self.knows},
             "StableAge": 1,
             "OverwriteInstances": False,
         }

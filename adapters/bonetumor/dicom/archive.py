@@ -3,7 +3,7 @@
 Over DIMSE (C-FIND; C-GET or C-MOVE) or over DICOMweb (QIDO-RS; WADO-RS).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from email.message import Message
 from io import BytesIO
 from typing import Any, Literal
@@ -46,10 +46,18 @@ _log = structlog.get_logger(__name__)
 class PacsArchive:
     """The archive over DIMSE."""
 
-    def __init__(self, peer: Peer, intake: Intake, *, fetching: Fetching) -> None:
+    def __init__(
+        self,
+        peer: Peer,
+        intake: Intake,
+        *,
+        fetching: Fetching,
+        sop_classes: Collection[str] = ASSESSED_SOP_CLASSES,
+    ) -> None:
         self._peer = peer
         self._intake = intake
         self._fetching = fetching
+        self._sop_classes = sorted(sop_classes)
 
     def holdings(self, study_instance_uid: UID) -> Mapping[UID, Holding]:
         """C-FIND at series level."""
@@ -78,8 +86,8 @@ class PacsArchive:
         contexts: list[PresentationContext | str] = [MOVE]
         roles = []
         if self._fetching != "move":
-            contexts = [GET, *([MOVE] if self._fetching == "auto" else []), *_storage()]
-            roles = [build_role(uid, scp_role=True) for uid in sorted(ASSESSED_SOP_CLASSES)]
+            contexts = [GET, *([MOVE] if self._fetching == "auto" else []), *self._storage()]
+            roles = [build_role(uid, scp_role=True) for uid in self._sop_classes]
         handlers = [(evt.EVT_C_STORE, self._take)]
         with self._peer.associate(contexts, roles=roles, handlers=handlers) as association:
             offered = accepted(association)
@@ -95,6 +103,9 @@ class PacsArchive:
                 else:
                     raise Rejected("archive: expected it to offer C-GET or C-MOVE, got neither")
                 _finish(answers)
+
+    def _storage(self) -> list[PresentationContext]:
+        return [build_context(uid, list(AllTransferSyntaxes)) for uid in self._sop_classes]
 
     def _take(self, event: Any) -> int:
         """An instance that C-GET brings, through the same intake as any other."""
@@ -196,10 +207,6 @@ def _holding(count: object, modality: object) -> Holding:
     return Holding(
         int(known) if known.isdigit() else None, str(modality or "").strip() not in _NO_IMAGES
     )
-
-
-def _storage() -> list[PresentationContext]:
-    return [build_context(uid, list(AllTransferSyntaxes)) for uid in sorted(ASSESSED_SOP_CLASSES)]
 
 
 def _finish(answers: Iterator[tuple[Dataset, Dataset | None]]) -> None:

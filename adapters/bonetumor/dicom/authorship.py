@@ -61,10 +61,16 @@ def equipment(assessment: Assessment) -> ContributingEquipment:
 def fix_moment(report: Dataset, moment: datetime) -> None:
     """Every date of ours is the moment of the assessment, so that the bytes are stable."""
     utc = moment.astimezone(UTC)
-    for prefix in ("Content", "InstanceCreation", "Series"):
-        if f"{prefix}Date" in report or prefix == "InstanceCreation":
-            setattr(report, f"{prefix}Date", utc.strftime("%Y%m%d"))
-            setattr(report, f"{prefix}Time", utc.strftime("%H%M%S"))
+    for what in (
+        "Content{}",
+        "InstanceCreation{}",
+        "Series{}",
+        "PresentationCreation{}",
+        "{}OfSecondaryCapture",
+    ):
+        if what.format("Date") in report or what == "InstanceCreation{}":
+            setattr(report, what.format("Date"), utc.strftime("%Y%m%d"))
+            setattr(report, what.format("Time"), utc.strftime("%H%M%S"))
     report.TimezoneOffsetFromUTC = "+0000"
     for item in report.get("ContributingEquipmentSequence", []):
         # Without an offset, which dcmpschk cannot read: Timezone Offset From UTC says it.

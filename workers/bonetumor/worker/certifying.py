@@ -1,7 +1,8 @@
 """`certify`: what one destination makes of our results, as evidence for the PACS administrator.
 
-A probe study of nobody is sent with every kind of result, confirmed, checked by dciodvfy where
-it is installed, shown in the viewer where one is named, and deleted where the archive allows that.
+A probe study of nobody is sent with every kind of result, confirmed, read back and compared,
+checked by dciodvfy where it is installed, shown in the viewer where one is named, and deleted
+where the archive allows that.
 """
 
 import shutil
@@ -9,40 +10,32 @@ import subprocess
 import tempfile
 import time
 from base64 import b64encode
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader
-from pydicom import Dataset
-from pynetdicom.dsutils import encode
+from pydicom import Dataset, dcmread
 
+from bonetumor.dicom.archive import PacsArchive, WebArchive
 from bonetumor.dicom.destination import store
-from bonetumor.dicom.inbox import Spool
 from bonetumor.dicom.objects import Kind, ObjectMaker
-from bonetumor.dicom.reader import SpooledStudies
-from bonetumor.domain.assessment import Algorithm, Assessment, Diagnosis, Modality, TumourClass
-from bonetumor.domain.case import Evidence
-from bonetumor.domain.errors import BoneTumorError, InvalidInput, Unavailable
-from bonetumor.domain.image import BoundingBox
-from bonetumor.domain.lesion import Detection, name_lesions
-from bonetumor.domain.study import Study
-from bonetumor.domain.uid import derived_uid
-from bonetumor.phantom.dicom import to_dicom
-from bonetumor.phantom.patient import draw_patient
-from bonetumor.service.intake import Intake
-from bonetumor.service.ports import Announced, Notice, Parcel, Result
-from bonetumor.store.engine import open_engine
-from bonetumor.store.ledger import SqlLedger
+from bonetumor.domain.errors import BoneTumorError, InvalidInput, Rejected, Unavailable
+from bonetumor.domain.uid import UID
+from bonetumor.service.ports import Parcel
 from bonetumor.worker import wiring, wiring_results
+from bonetumor.worker.probe import Probe, Shelf, probe_in, probe_notice, probe_result, shelf_in
 from bonetumor.worker.settings import DestinationSettings, Settings
 
 Say = Callable[[str], None]
 _CONFIRM_S = 60.0
-_SEED = 20261124
+# What an archive may not touch; names and numbers of patients it may correct.
+_OURS_TO_SAY = frozenset(
+    {"ContentSequence", "PixelData", "GraphicAnnotationSequence", "EncapsulatedDocument"}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +69,7 @@ def certify(settings: Settings, name: str, out: Path, viewer: str, say: Say) -> 
     if chosen is None:
         known = ", ".join(d.name for d in settings.result_destinations) or "none"
         raise InvalidInput(f"certify: expected one of the destinations ({known}), got {name}")
-    with tempfile.TemporaryDirectory() as folder, _probe(Path(folder)) as probe:
+    with tempfile.TemporaryDirectory() as folder, probe_in(Path(folder)) as probe:
         certificate = Certificate(
             destination=name, study=probe.study.study_instance_uid, at=datetime.now(UTC)
         )
@@ -92,16 +85,6 @@ def certify(settings: Settings, name: str, out: Path, viewer: str, say: Say) -> 
     return certificate.is_well
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Probe:
-    """A study of nobody in a spool of its own, and a ledger that forgets all of it."""
-
-    image: Dataset
-    study: Study
-    studies: SpooledStudies
-    ledger: SqlLedger
-
-
 class _Trial:
     """The steps, in order. One that fails is written down, and the next is tried."""
 
@@ -109,7 +92,7 @@ class _Trial:
         self,
         settings: Settings,
         chosen: DestinationSettings,
-        probe: _Probe,
+        probe: Probe,
         certificate: Certificate,
         say: Say,
     ) -> None:
@@ -128,12 +111,13 @@ class _Trial:
         self._try("answers", self._answers)
         self._try("takes an image", self._send_image)
         for name, parcel in (
-            ("a result with a lesion", _result(self._probe, with_lesion=True)),
-            ("a result without", _result(self._probe, with_lesion=False)),
-            ("a notice that AI was not performed", _notice(self._probe)),
+            ("a result with a lesion", probe_result(self._probe, with_lesion=True)),
+            ("a result without", probe_result(self._probe, with_lesion=False)),
+            ("a notice that AI was not performed", probe_notice(self._probe)),
         ):
             if self._try(f"takes {name}", partial(self._destination.send, parcel)):
                 self._try(f"confirms {name}", partial(self._confirmed, parcel))
+        self._try("gives them back as they were", self._read_back)
         self._try("valid objects", self._validated)
         if viewer:
             self._try("shown by the viewer", lambda: self._shown(viewer))
@@ -182,6 +166,46 @@ class _Trial:
                     raise
                 time.sleep(1)
 
+    def _read_back(self) -> str:
+        sent = {str(one.SOPInstanceUID): _written_and_read(one) for one in self._objects()}
+        wanted: dict[UID, frozenset[UID]] = {}
+        for one in sent.values():
+            series = UID(str(one.SeriesInstanceUID))
+            wanted[series] = wanted.get(series, frozenset()) | {UID(str(one.SOPInstanceUID))}
+        study = self._probe.study.study_instance_uid
+        with tempfile.TemporaryDirectory() as folder, shelf_in(Path(folder)) as shelf:
+            try:
+                self._archive(shelf, sent.values()).fetch(study, wanted)
+            except (Rejected, Unavailable) as error:
+                raise _NotTried(f"it gives us nothing back: {error}") from error
+            back = [
+                dcmread(shelf.spool.path(instance))
+                for instance in shelf.ledger.study(study).instances
+            ]
+        changed = {
+            element.keyword
+            for one in back
+            for element in sent[str(one.SOPInstanceUID)]
+            if one.get(element.tag) != element
+        }
+        if len(back) < len(sent) or changed & _OURS_TO_SAY:
+            raise InvalidInput(
+                f"archive: expected {len(sent)} objects back as they were, got {len(back)}, "
+                f"changed: {', '.join(sorted(changed)) or 'nothing'}"
+            )
+        return f"{len(back)} objects; changed: {', '.join(sorted(changed)) or 'nothing'}"
+
+    def _archive(self, shelf: Shelf, sent: Iterable[Dataset]) -> PacsArchive | WebArchive:
+        if self._chosen.dicomweb_url:
+            web = wiring_results.build_dicomweb(self._chosen)
+            return WebArchive(web, shelf.intake, name="CERTIFY", called="")
+        return PacsArchive(
+            wiring.build_peer(self._settings, self._chosen),
+            shelf.intake,
+            fetching="get",
+            sop_classes={str(one.SOPClassUID) for one in sent},
+        )
+
     def _validated(self) -> str:
         program = shutil.which("dciodvfy")
         if program is None:
@@ -201,7 +225,7 @@ class _Trial:
 
     def _objects(self) -> Iterator[Dataset]:
         for with_lesion in (True, False):
-            result = _result(self._probe, with_lesion=with_lesion)
+            result = probe_result(self._probe, with_lesion=with_lesion)
             made = self._maker.pictures(result)
             if Kind.SR in self._maker.kinds(result):
                 made.append(self._maker.report(result, three_d=True))
@@ -211,7 +235,7 @@ class _Trial:
                 yield one
 
     def _shown(self, viewer: str) -> str:
-        result = _result(self._probe, with_lesion=True)
+        result = probe_result(self._probe, with_lesion=True)
         url = viewer.replace("{study}", str(self._probe.study.study_instance_uid)).replace(
             "{series}", str(result.assessment.sr_series_instance_uid)
         )
@@ -246,88 +270,13 @@ class _Trial:
         return "DELETE over DICOMweb"
 
 
+def _written_and_read(one: Dataset) -> Dataset:
+    """As a file holds it: padded, and every value of the type that reading gives it."""
+    file = BytesIO()
+    one.save_as(file, enforce_file_format=True)
+    file.seek(0)
+    return dcmread(file)
+
+
 class _NotTried(Exception):
     """Why a step was not tried."""
-
-
-@contextmanager
-def _probe(folder: Path) -> Iterator[_Probe]:
-    """A radiograph of a phantom patient under UIDs of this run."""
-    ledger = SqlLedger(
-        open_engine(f"sqlite:///{folder / 'ledger.sqlite'}"),
-        clock=wiring.now,
-        lease=timedelta(minutes=1),
-        max_attempts=1,
-    )
-    ledger.prepare()
-    spool = Spool(folder / "spool", max_object_bytes=10**9, min_free_bytes=0)
-    spool.prepare()
-    image = to_dicom(draw_patient(_SEED, 1, longest_px=640))
-    run = str(time.time_ns())
-    image.PatientID, image.PatientName = "BONETUMOR-PROBE", "Probe^Bonetumor"
-    image.StudyDescription = "bonetumor certify: may be deleted"
-    for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
-        setattr(image, keyword, derived_uid("certify", run, keyword))
-    image.file_meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID
-    intake = Intake(inbox=spool, ledger=ledger, clock=wiring.now)
-    incoming = intake.open(
-        Announced(
-            sop_class_uid=image.SOPClassUID,
-            sop_instance_uid=image.SOPInstanceUID,
-            transfer_syntax_uid=image.file_meta.TransferSyntaxUID,
-            calling_ae_title="CERTIFY",
-        )
-    )
-    incoming.write(memoryview(encode(image, False, True)))
-    intake.keep(incoming)
-    studies = SpooledStudies(spool)
-    try:
-        yield _Probe(
-            image=image, study=ledger.study(image.StudyInstanceUID), studies=studies, ledger=ledger
-        )
-    finally:
-        ledger.close()
-
-
-def _result(probe: _Probe, *, with_lesion: bool) -> Result:
-    """A result of no model: one box in the middle, or none."""
-    image = next(iter(probe.studies.images(probe.study)))
-    rows, columns = image.pixels.shape
-    box = BoundingBox(x0=columns * 0.3, y0=rows * 0.4, x1=columns * 0.6, y1=rows * 0.55)
-    found = (Detection(image=image.reference, box=box, score=0.5),) if with_lesion else ()
-    key = probe.study.digest if with_lesion else probe.study.digest[::-1]
-    return Result(
-        study=probe.study,
-        header=probe.studies.header(probe.study),
-        evidence=Evidence(patient=None, labs=None, pathology=None),
-        assessment=Assessment(
-            run_key=key,
-            lesions=name_lesions(key, found),
-            diagnosis=Diagnosis(
-                probabilities=dict.fromkeys(TumourClass, 1 / 3),
-                prediction_set=tuple(TumourClass),
-                abstained=True,
-                out_of_distribution=False,
-                used=(),
-                reason="this is a probe, no image was assessed",
-            ),
-            algorithm=Algorithm(
-                name="bonetumor",
-                version="probe",
-                bundle_version="probe",
-                bundle_sha256="0" * 64,
-                training_data="nothing: a probe of the connection",
-            ),
-            completeness="a probe",
-            missing=tuple(Modality),
-            images_assessed=0,
-            assessed_at=probe.study.instances[0].received_at,
-        ),
-        predecessor=None,
-    )
-
-
-def _notice(probe: _Probe) -> Notice:
-    return Notice(
-        study=probe.study, reason="this is a probe", at=probe.study.instances[0].received_at
-    )
