@@ -20,6 +20,7 @@ from bonetumor.service.ports import Announced
 
 IMPLEMENTATION_CLASS_UID = "2.25.190246473618352840263735142213806210577"
 IMPLEMENTATION_VERSION_NAME = "BONETUMOR_0_1"
+_FOLDERS_KNOWN = 4096
 _META, _META_LONG = struct.Struct("<HH2sH"), struct.Struct("<HH2sxxL")
 
 
@@ -31,6 +32,7 @@ class Spool:
         self._arriving = folder / "arriving"
         self._max_object_bytes = max_object_bytes
         self._min_free_bytes = min_free_bytes
+        self._lasting = LastingFolders(folder)
 
     def prepare(self) -> None:
         """Makes the folders and removes what processes that are gone left half written."""
@@ -53,7 +55,7 @@ class Spool:
                     f"spool: expected at least {self._min_free_bytes} free bytes, got {free}"
                 )
             part = self._arriving / f"{os.getpid()}-{uuid.uuid4().hex}.part"
-            return SpooledObject(announced, part, self._folder, self._max_object_bytes)
+            return SpooledObject(announced, part, self._lasting, self._max_object_bytes)
         except OSError as error:
             raise StorageUnavailable(f"spool: expected to write, got {error.strerror}") from error
 
@@ -62,13 +64,43 @@ class Spool:
         return _final_path(self._folder, instance.keys, instance.sha256)
 
 
+class LastingFolders:
+    """Folders of studies whose own entry in the spool is known to be on disk.
+
+    Two associations may bring the first instances of one study: whoever did not make the folder
+    must not answer before whoever made it has synced the spool.
+    """
+
+    def __init__(self, spool: Path) -> None:
+        self.spool = spool
+        self._known: set[Path] = set()
+
+    def move_into(self, part: Path, final: Path) -> None:
+        """Renames `part` to `final`, in a folder that is there for good."""
+        folder = final.parent
+        if folder in self._known:
+            try:
+                part.rename(final)
+                return
+            except FileNotFoundError:  # it was removed with what it held
+                pass
+        folder.mkdir(exist_ok=True)
+        _sync_folder(self.spool)
+        if len(self._known) >= _FOLDERS_KNOWN:
+            self._known.clear()
+        self._known.add(folder)
+        part.rename(final)
+
+
 class SpooledObject:
     """One object on its way in. Use from one thread."""
 
-    def __init__(self, announced: Announced, part: Path, folder: Path, max_bytes: int) -> None:
+    def __init__(
+        self, announced: Announced, part: Path, lasting: LastingFolders, max_bytes: int
+    ) -> None:
         self.announced = announced
         self._part = part
-        self._folder = folder
+        self._lasting = lasting
         self._max_bytes = max_bytes
         self._hash = hashlib.sha256()
         self._size = 0
@@ -117,13 +149,8 @@ class SpooledObject:
         """fsync, rename, fsync of the folder: after this the object survives a power cut."""
         os.fsync(self._file.fileno())
         self._file.close()
-        final = _final_path(self._folder, keys, self._hash.hexdigest())
-        try:
-            self._part.rename(final)
-        except FileNotFoundError:  # the first instance of its study
-            final.parent.mkdir(exist_ok=True)
-            _sync_folder(self._folder)
-            self._part.rename(final)
+        final = _final_path(self._lasting.spool, keys, self._hash.hexdigest())
+        self._lasting.move_into(self._part, final)
         self._published = final
         _sync_folder(final.parent)
 
