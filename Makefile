@@ -4,6 +4,7 @@
 #   make test
 #   make check            format, lint, types, house, tests
 #   make validate         a thousand results before every validator
+#   make soak             the listener killed while 10,000 instances come
 #   make bench            receiving and the whole line, side by side with other tools
 #   make bench-models     the detector beside ultralytics' own loop
 #   make bench-ehr        gathering beside bare HTTP, tiles beside wsidicom alone
@@ -17,7 +18,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 TORCH := torch==2.13.0 torchvision==0.28.0
 
-.PHONY: demo test check fast validate bench bench-models bench-ehr clean
+.PHONY: demo test check fast validate soak bench bench-models bench-ehr clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/bonetumor demo --out "$(OUT)" $(if $(STUDY),--study "$(STUDY)") $(if $(FHIR),--fhir "$(FHIR)")
@@ -36,6 +37,9 @@ fast: $(VENV)/.develop
 
 validate: $(VENV)/.develop tests/parts/.ready
 	PIXELMED_EVERY=1 $(BIN)/pytest --timeout=3000 tests/dicom/test_validators.py
+
+soak: $(VENV)/.develop tests/parts/.ready
+	SOAK_INSTANCES=10000 $(BIN)/pytest -s --timeout=3000 tests/journey/test_listener_killed.py
 
 bench: $(VENV)/.develop tests/parts/.ready
 	$(BIN)/python tests/bench.py
