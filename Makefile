@@ -6,6 +6,7 @@
 #   make validate         a thousand results before every validator
 #   make soak             the listener killed while 10,000 instances come
 #   make bench            receiving and the whole line, side by side with other tools
+#   make bench-ledger     how long people wait before a ledger of a million studies
 #   make bench-models     the detector beside ultralytics' own loop
 #   make bench-ehr        gathering beside bare HTTP, tiles beside wsidicom alone
 #
@@ -18,7 +19,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 TORCH := torch==2.13.0 torchvision==0.28.0
 
-.PHONY: demo test check fast validate soak bench bench-models bench-ehr clean
+.PHONY: demo test check fast validate soak bench bench-ledger bench-models bench-ehr clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/bonetumor demo --out "$(OUT)" $(if $(STUDY),--study "$(STUDY)") $(if $(FHIR),--fhir "$(FHIR)")
@@ -43,6 +44,9 @@ soak: $(VENV)/.develop tests/parts/.ready
 
 bench: $(VENV)/.develop tests/parts/.ready
 	$(BIN)/python tests/bench.py
+
+bench-ledger: $(VENV)/.develop
+	$(BIN)/python tests/bench_ledger.py
 
 bench-models: $(VENV)/.develop
 	$(BIN)/python tests/bench_models.py

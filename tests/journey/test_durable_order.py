@@ -26,6 +26,7 @@ def test_every_success_follows_what_it_promises(tmp_path):
     traced = ["fsync", "fdatasync", "rename", "sendto", "mkdir"]
     command = [need("strace"), "-f", "-y", "-s", "400", "-e", f"trace={','.join(traced)}"]
     command += ["-o", str(trace), sys.executable, "-m", "bonetumor.worker", "listen"]
+    command.append("--supervised")  # ends with strace
     with running(command, tmp_path / "log", env=plugin.environment):
         wait_until(lambda: answers(plugin.port), 60, "listener")
         batches = [_files(tmp_path / f"from-{s}", s) for s in range(SENDERS)]

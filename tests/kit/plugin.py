@@ -109,14 +109,12 @@ class Plugin:
         return self._ledger
 
     def state(self, study_uid: str) -> StudyState | None:
-        return next(
-            (p.state for p in self.ledger.progress() if p.study_instance_uid == study_uid), None
-        )
+        found = self.ledger.one(study_uid)
+        return None if found is None else found.state
 
     def problem(self, study_uid: str) -> str | None:
-        return next(
-            (p.problem for p in self.ledger.progress() if p.study_instance_uid == study_uid), None
-        )
+        found = self.ledger.one(study_uid)
+        return None if found is None else found.problem
 
     def wait(self, study_uid: str, *states: StudyState, seconds: float = 120) -> StudyState:
         wanted = set(states) or ENDED

@@ -278,3 +278,15 @@ def test_a_database_that_cannot_be_opened_is_unavailable(tmp_path):
     )
     with pytest.raises(StorageUnavailable):
         made.progress()
+
+
+def test_studies_are_counted_and_the_newest_of_some_states_shown(ledger, clock):
+    for number in range(1, 6):
+        clock.forward(1)
+        ledger.record_instance(instance(1, study=f"1.{number}", at=clock.now))
+    ledger.hold("1.5", "somebody", "why")
+    assert ledger.counts() == {StudyState.RECEIVING: 4, StudyState.HELD: 1}
+    newest = ledger.progress(states=[StudyState.RECEIVING], limit=2)
+    assert [p.study_instance_uid for p in newest] == ["1.4", "1.3"]
+    assert [p.study_instance_uid for p in ledger.progress(limit=1)] == ["1.5"]
+    assert len(ledger.progress()) == 5

@@ -1,8 +1,9 @@
 """Looking at the ledger: what is due, where every study is, and its story."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
-from sqlalchemy import RowMapping, and_, func, or_, select
+from sqlalchemy import RowMapping, Select, func, select
 
 from bonetumor.domain.progress import (
     NEXT_DELIVERY_STEP,
@@ -23,6 +24,14 @@ from bonetumor.store.delivering import may_be_delivered
 from bonetumor.store.rows import is_due, progress_of, utc
 from bonetumor.store.schema import deliveries, events, instances, refusals, studies
 
+_PROGRESS = select(
+    studies,
+    select(func.count())
+    .where(instances.c.study_instance_uid == studies.c.study_instance_uid)
+    .scalar_subquery()
+    .label("count"),
+)
+
 
 class Looking(LedgerTables):
     """The Overview port."""
@@ -30,13 +39,17 @@ class Looking(LedgerTables):
     def due(self) -> Sequence[Errand]:
         """Every step that waits to be done and that nobody holds: urgent ones, then the oldest."""
         now = self._clock()
-        to_look_at_again = and_(
-            studies.c.state == StudyState.DONE, studies.c.next_attempt_at <= now
-        )
-        query = (
+        # Each query has an index of its own, and says no more than it needs to: given both state
+        # and time, SQLite takes the index of states and reads every finished study there is.
+        to_walk = (
             select(studies)
-            .where(or_(studies.c.state.in_(NEXT_STEP), to_look_at_again))
+            .where(studies.c.state.in_(NEXT_STEP))
             .order_by(studies.c.urgent.desc(), studies.c.updated_at)
+        )
+        to_look_at_again = (
+            select(studies)
+            .where(studies.c.next_attempt_at <= now)
+            .order_by(studies.c.next_attempt_at)
         )
         to_deliver = (
             select(deliveries, studies.c.urgent)
@@ -46,31 +59,40 @@ class Looking(LedgerTables):
         )
         with self._transaction(write=False) as connection:
             rows = [
-                *connection.execute(query).mappings(),
+                *connection.execute(to_walk).mappings(),
+                *(
+                    row
+                    for row in connection.execute(to_look_at_again).mappings()
+                    if row["state"] == StudyState.DONE
+                ),
                 *connection.execute(to_deliver).mappings(),
             ]
         errands = [(row, _errand(row)) for row in rows]
         return [errand for row, errand in errands if is_due(row, now, errand.step)]
 
-    def progress(self) -> Sequence[StudyProgress]:
-        """All studies, the newest first."""
-        return self._progress(None)
+    def progress(
+        self, *, states: Collection[StudyState] = (), limit: int | None = None
+    ) -> Sequence[StudyProgress]:
+        """Studies, those of some states where any are named, the newest first."""
+        query = _PROGRESS.order_by(studies.c.updated_at.desc()).limit(limit)
+        if states:
+            query = query.where(studies.c.state.in_(states))
+        return self._progress(query)
 
     def one(self, study_instance_uid: UID) -> StudyProgress | None:
         """One study."""
-        return next(iter(self._progress(study_instance_uid)), None)
+        query = _PROGRESS.where(studies.c.study_instance_uid == study_instance_uid)
+        return next(iter(self._progress(query)), None)
 
-    def _progress(self, only: UID | None) -> Sequence[StudyProgress]:
-        count = (
-            select(func.count())
-            .where(instances.c.study_instance_uid == studies.c.study_instance_uid)
-            .scalar_subquery()
-        )
-        query = select(studies, count.label("count")).order_by(studies.c.updated_at.desc())
-        if only is not None:
-            query = query.where(studies.c.study_instance_uid == only)
+    def _progress(self, query: Select[Any]) -> Sequence[StudyProgress]:
         with self._transaction(write=False) as connection:
             return [progress_of(row) for row in connection.execute(query).mappings()]
+
+    def counts(self) -> Mapping[StudyState, int]:
+        """How many studies there are of each state."""
+        query = select(studies.c.state, func.count()).group_by(studies.c.state)
+        with self._transaction(write=False) as connection:
+            return {StudyState(state): count for state, count in connection.execute(query)}
 
     def refusals(self) -> Sequence[Refusal]:
         """The newest objects that were not taken, the newest first."""

@@ -1,6 +1,6 @@
 """What the story needs of the ledger, as Protocols: the truth about every study."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -249,8 +249,14 @@ class Overview(Protocol):
         """Every step that waits to be done and that nobody holds: urgent ones, then the oldest."""
         ...
 
-    def progress(self) -> Sequence[StudyProgress]:
-        """All studies, the newest first."""
+    def progress(
+        self, *, states: Collection[StudyState] = (), limit: int | None = None
+    ) -> Sequence[StudyProgress]:
+        """Studies, those of some states where any are named, the newest first."""
+        ...
+
+    def counts(self) -> Mapping[StudyState, int]:
+        """How many studies there are of each state."""
         ...
 
     def one(self, study_instance_uid: UID) -> StudyProgress | None:

@@ -29,7 +29,7 @@ SettingsFile = Annotated[Path | None, typer.Option("--settings", help="TOML file
 @app.command("list")
 def show(settings: SettingsFile = None) -> None:
     """Cases that wait for a person, with the reason."""
-    rows = [r for r in _ledger(settings).progress() if r.state in STOPPED]
+    rows = _ledger(settings).progress(states=STOPPED)
     for row in rows:
         _out.print(
             f"{row.study_instance_uid} {row.state}: {row.problem}", markup=False, soft_wrap=True

@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 
 from bonetumor.domain.errors import BoneTumorError
+from bonetumor.domain.progress import StudyState
 from bonetumor.worker import cases, ehr, research
 from bonetumor.worker.log import start_logging
 from bonetumor.worker.settings import Settings, read_settings
@@ -95,6 +96,10 @@ def status(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="For programs")] = False,
     refused: Annotated[bool, typer.Option("--refused", help="Objects that were not taken")] = False,
+    state: Annotated[
+        list[StudyState] | None, typer.Option(help="Only studies in this state; may be repeated")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=0, help="How many of the newest; 0 for all")] = 30,
     settings: SettingsFile = None,
 ) -> None:
     """Shows where every study is, what is wrong with it, and what happens next."""
@@ -102,8 +107,12 @@ def status(
 
     if refused:
         inspection.show_refusals(_start(settings, "status"), _out, as_json=json)
+    elif study is not None:
+        inspection.show_study(_start(settings, "status"), study, _out, as_json=json)
     else:
-        inspection.show_status(_start(settings, "status"), study, _out, as_json=json)
+        inspection.show_overview(
+            _start(settings, "status"), _out, states=state or (), limit=limit or None, as_json=json
+        )
 
 
 @app.command()

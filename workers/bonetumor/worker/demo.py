@@ -178,7 +178,8 @@ def _follow(ledger: SqlLedger, studies: Sequence[UID], say: Console) -> dict[UID
     told = dict.fromkeys(studies, 0)
     deadline = time.monotonic() + _DONE_S
     while True:
-        states = {p.study_instance_uid: p.state for p in ledger.progress()}
+        known = [p for p in map(ledger.one, studies) if p is not None]
+        states = {p.study_instance_uid: p.state for p in known}
         for study in studies:
             for event in list(ledger.story(study))[told[study] :]:
                 say.print(f"  {event.at:%H:%M:%S} [cyan]{event.kind:<13}[/cyan] ", end="")

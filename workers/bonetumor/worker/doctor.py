@@ -8,6 +8,7 @@ from kombu.exceptions import OperationalError
 from rich.console import Console
 
 from bonetumor.domain.errors import BoneTumorError, StorageUnavailable, Unavailable
+from bonetumor.domain.progress import STOPPED
 from bonetumor.worker import thinking, wiring, wiring_ehr, wiring_results
 from bonetumor.worker.app import build_app
 from bonetumor.worker.settings import Settings
@@ -41,9 +42,9 @@ def _disk(settings: Settings) -> str:
 
 
 def _ledger(settings: Settings) -> str:
-    rows = wiring.build_ledger(settings).progress()
-    stopped = sum(row.problem is not None for row in rows)
-    return f"{len(rows)} studies, {stopped} with a problem (see `bonetumor status`)"
+    counts = wiring.build_ledger(settings).counts()
+    stopped = sum(counts.get(state, 0) for state in STOPPED)
+    return f"{sum(counts.values())} studies, {stopped} stopped (see `bonetumor cases list`)"
 
 
 def _listener(settings: Settings) -> str:

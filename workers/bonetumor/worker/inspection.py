@@ -31,19 +31,35 @@ _COLOURS = {
 }
 
 
-def show_status(settings: Settings, study: str | None, out: Console, *, as_json: bool) -> None:
-    """All studies, or the story of one."""
+def show_overview(
+    settings: Settings,
+    out: Console,
+    *,
+    states: Sequence[StudyState],
+    limit: int | None,
+    as_json: bool,
+) -> None:
+    """The newest studies, and how many there are."""
     ledger = wiring.build_ledger(settings)
-    if study is None:
-        rows = ledger.progress()
-        if as_json:
-            out.print_json(json.dumps([asdict(r) for r in rows], default=_plain))
-        else:
-            out.print(_overview(rows) if rows else "No study has been received yet.")
-            refused = ledger.refusals()
-            if refused:
-                out.print(f"{len(refused)} objects were refused: see `bonetumor status --refused`.")
+    rows = ledger.progress(states=states, limit=limit)
+    if as_json:
+        out.print_json(json.dumps([asdict(r) for r in rows], default=_plain))
         return
+    counts = ledger.counts()
+    if not counts:
+        out.print("No study has been received yet.")
+    else:
+        out.print(_overview(rows))
+        known = ", ".join(f"{counts[s]} {s}" for s in StudyState if s in counts)
+        out.print(f"{sum(counts.values())} studies: {known}; shown are {len(rows)}.")
+    refused = ledger.refusals()
+    if refused:
+        out.print(f"{len(refused)} objects were refused: see `bonetumor status --refused`.")
+
+
+def show_study(settings: Settings, study: str, out: Console, *, as_json: bool) -> None:
+    """The story of one study."""
+    ledger = wiring.build_ledger(settings)
     story = ledger.story(parse_uid(study, name="Study Instance UID"))
     if not story:
         raise InvalidInput(f"status: expected a study that was received, got {study}")
@@ -78,7 +94,7 @@ def retry_studies(settings: Settings, study: str | None, out: Console) -> None:
     """Lets one stopped study run again, or all; raises InvalidInput if the one was not stopped."""
     if study is None:
         ledger = wiring.build_ledger(settings)
-        stopped = [p.study_instance_uid for p in ledger.progress() if p.state in STOPPED]
+        stopped = [p.study_instance_uid for p in ledger.progress(states=STOPPED)]
         out.print(f"{sum(map(ledger.retry, stopped))} of {len(stopped)} stopped studies run again.")
         return
     uid = parse_uid(study, name="Study Instance UID")
