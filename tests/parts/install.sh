@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-packages=(orthanc orthanc-dicomweb default-jre-headless dcmtk dicom3tools pixelmed-apps redis-server rabbitmq-server postgresql nodejs openssl chromium strace)
+packages=(orthanc orthanc-dicomweb default-jre-headless dcmtk dicom3tools pixelmed-apps redis-server rabbitmq-server postgresql nodejs openssl chromium strace sqlite3)
 missing=()
 for package in "${packages[@]}"; do
   # An image may bring its own node; any other missing package is installed.
