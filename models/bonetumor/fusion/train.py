@@ -14,6 +14,7 @@ from bonetumor.domain.errors import InvalidInput
 from bonetumor.fusion.calibration import fit_conformal, fit_temperature
 from bonetumor.fusion.evidence import CaseTensors
 from bonetumor.fusion.network import SMALL_BERT, SMALL_RESNET, FusionConfig, FusionNetwork
+from bonetumor.weights.precision import half_precision
 
 Progress = Callable[[str], None]
 Labelled = tuple[CaseTensors, int]
@@ -173,7 +174,7 @@ def _epoch(
         rows = [train[i] for i in order[start : start + plan.batch]]
         cases = [_augmented(case, plan, chance) for case, _ in rows]
         truth = torch.tensor([label for _, label in rows], device=device)
-        with torch.autocast(device.type, torch.bfloat16):
+        with half_precision(device):
             logits = run.network(cases)
         loss = torch.nn.functional.cross_entropy(logits.float(), truth, label_smoothing=0.03)
         run.optimizer.zero_grad()
