@@ -9,6 +9,7 @@ from rich.console import Console
 
 from bonetumor.domain.errors import BoneTumorError
 from bonetumor.domain.progress import StudyState
+from bonetumor.domain.uid import parse_uid
 from bonetumor.worker import cases, ehr, research
 from bonetumor.worker.log import start_logging
 from bonetumor.worker.settings import Settings, read_settings
@@ -113,6 +114,18 @@ def status(
         inspection.show_overview(
             _start(settings, "status"), _out, states=state or (), limit=limit or None, as_json=json
         )
+
+
+@app.command()
+def explain(
+    study: Annotated[str, typer.Argument(help="Study Instance UID")], settings: SettingsFile = None
+) -> None:
+    """Tells the whole story of a study in plain words, and what it waits for now."""
+    from bonetumor.worker import explaining, wiring  # start fast
+
+    ledger = wiring.build_ledger(_start(settings, "explain"))
+    told = explaining.explain(ledger, parse_uid(study, name="Study Instance UID"))
+    _out.print(told, markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()
