@@ -7,6 +7,7 @@
 #   make soak             the listener killed while 10,000 instances come
 #   make bench            receiving and the whole line, side by side with other tools
 #   make bench-ledger     how long people wait before a ledger of a million studies
+#   make bench-workers    1, 2 and 4 workers with a model that only sleeps
 #   make bench-models     the detector beside ultralytics' own loop
 #   make bench-ehr        gathering beside bare HTTP, tiles beside wsidicom alone
 #
@@ -19,7 +20,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 TORCH := torch==2.13.0 torchvision==0.28.0
 
-.PHONY: demo test check fast validate soak bench bench-ledger bench-models bench-ehr clean
+.PHONY: demo test check fast validate soak bench bench-ledger bench-workers bench-models bench-ehr clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/bonetumor demo --out "$(OUT)" $(if $(STUDY),--study "$(STUDY)") $(if $(FHIR),--fhir "$(FHIR)")
@@ -47,6 +48,9 @@ bench: $(VENV)/.develop tests/parts/.ready
 
 bench-ledger: $(VENV)/.develop
 	$(BIN)/python tests/bench_ledger.py
+
+bench-workers: $(VENV)/.develop tests/parts/.ready
+	$(BIN)/python tests/bench_workers.py
 
 bench-models: $(VENV)/.develop
 	$(BIN)/python tests/bench_models.py

@@ -1,0 +1,129 @@
+"""How the assessing workers scale: 1, 2 and 4 of them, with a model that only sleeps.
+
+What is measured is everything around the model: messages, claims, reading, writing, commits.
+Prints figures; asserts nothing.
+
+usage: python tests/bench_workers.py [--studies N] [--sleep SECONDS]
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pydicom
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from bonetumor.domain.progress import StudyState
+from bonetumor.domain.uid import derived_uid
+from kit import studies
+from kit.plugin import Plugin, storescu
+from kit.servers import answers, rabbitmq_server, redis_server, running, wait_until
+
+
+def main() -> None:
+    options = argparse.ArgumentParser()
+    options.add_argument("--studies", type=int, default=40)
+    options.add_argument("--sleep", type=float, default=0.5)
+    chosen = options.parse_args()
+    print(f"{chosen.studies} studies of one image, a model that sleeps {chosen.sleep} s")
+    print("    broker  workers  studies/s  of linear  ms around the model")
+    for broker in ("embedded", "rabbitmq", "redis"):
+        for workers in (1, 2, 4):
+            with tempfile.TemporaryDirectory(prefix="bonetumor-bench-") as folder:
+                rate = _rate(Path(folder), broker, workers, chosen)
+            ideal = workers / chosen.sleep
+            around = 1000 * (workers / rate - chosen.sleep)
+            print(
+                f"{broker:>10} {workers:>8} {rate:>10.2f} {rate / ideal:>10.2f} {around:>20.0f}",
+                flush=True,
+            )
+
+
+def _rate(folder: Path, broker: str, workers: int, chosen: argparse.Namespace) -> float:
+    """Studies a second between the first that each worker has ended and the last of all."""
+    with ExitStack() as stack:
+        more = {}
+        if broker != "embedded":
+            server = {"rabbitmq": rabbitmq_server, "redis": redis_server}[broker]
+            more["BONETUMOR_QUEUE__URL"] = stack.enter_context(server(folder / broker))
+        plugin = Plugin(folder / "plugin", **more)
+        stack.enter_context(_process(plugin, "-m", "bonetumor.worker", "listen"))
+        wait_until(lambda: answers(plugin.port), 60, "listener")
+        uids = _send(folder, plugin, chosen.studies)
+        stack.enter_context(_process(plugin, "-m", "bonetumor.worker", "worker", "--queues", "io"))
+        _until(plugin, uids, StudyState.GATHERED)
+        sleeper = f"from bench_workers import sleeping_worker; sleeping_worker({chosen.sleep})"
+        plugin.environment["PYTHONPATH"] = str(Path(__file__).parent)
+        for _ in range(workers):
+            stack.enter_context(_process(plugin, "-c", sleeper))
+        _until(plugin, uids, StudyState.DONE)
+        ended = sorted(
+            event.at.timestamp()
+            for uid in uids
+            for event in plugin.ledger.story(uid)
+            if event.kind == StudyState.ASSESSED
+        )
+        plugin.ledger.close()
+    return (len(ended) - workers) / (ended[-1] - ended[workers - 1])
+
+
+@contextmanager
+def _process(plugin: Plugin, *arguments: str):
+    with running(
+        [sys.executable, *arguments], plugin.folder / "log", env=plugin.environment
+    ) as one:
+        yield one
+
+
+def _send(folder: Path, plugin: Plugin, count: int) -> list[str]:
+    image = studies.dataset(90, 320)
+    paths, uids = [], []
+    for number in range(count):
+        image.StudyInstanceUID = derived_uid("bench", str(number))
+        image.SeriesInstanceUID = derived_uid("bench", str(number), "series")
+        image.SOPInstanceUID = derived_uid("bench", str(number), "image")
+        image.file_meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID
+        paths.append(folder / f"{number}.dcm")
+        image.save_as(paths[-1], enforce_file_format=True)
+        uids.append(str(pydicom.dcmread(paths[-1]).StudyInstanceUID))
+    storescu(plugin.port, *paths)
+    return uids
+
+
+def _until(plugin: Plugin, uids: list[str], state: StudyState) -> None:
+    wait_until(
+        lambda: plugin.ledger.counts().get(state, 0) == len(uids), 300, f"every study {state}"
+    )
+
+
+def sleeping_worker(seconds: float) -> None:
+    """A worker of the queue gpu whose networks only sleep."""
+    from bonetumor.domain.assessment import Algorithm
+    from bonetumor.service.ports import Findings
+    from bonetumor.worker import processes, thinking
+    from bonetumor.worker.settings import Settings
+
+    class Sleeping:
+        algorithm = Algorithm(
+            name="sleep", version="1", bundle_version="1", bundle_sha256="0" * 64, training_data="-"
+        )
+        fusion = None
+
+        @property
+        def detector(self):
+            return self
+
+        def detect(self, _image):
+            time.sleep(seconds)
+            return Findings(detections=(), out_of_distribution=False)
+
+    thinking.build_model = lambda _settings: Sleeping()
+    processes.work(Settings(), ["gpu"])
+
+
+if __name__ == "__main__":
+    main()
