@@ -62,12 +62,12 @@ def result_captures(
     return made
 
 
-def notice_capture(notice: Notice, references: Sequence[Dataset]) -> Dataset:
+def notice_capture(notice: Notice, reference: Dataset) -> Dataset:
     """A page that says that there is no result, and why."""
     banner, *lines = not_performed(notice)
     return _as_dicom(
         placard(banner=banner, lines=lines),
-        references[0],
+        reference,
         key=notice.key,
         number=1,
         of=None,

@@ -55,7 +55,7 @@ class ObjectMaker:
     def pictures(self, parcel: Parcel) -> list[Dataset]:
         """Everything but the SR, whose class depends on what the archive takes."""
         if isinstance(parcel, Notice):
-            return [notice_capture(parcel, [self._studies.reference(parcel.study)])]
+            return [notice_capture(parcel, self._studies.reference(parcel.study))]
         references = self._studies.image_datasets(parcel.study)
         made: list[Dataset] = []
         if Kind.SC in self._kinds:
