@@ -4,7 +4,7 @@
 #   make test
 #   make check            format, lint, types, house, tests
 #   make validate         a thousand results before every validator
-#   make soak             the listener killed while 10,000 instances come
+#   make soak             the listener killed while 10,000 instances come, workers and brokers over 1,000 studies
 #   make bench            receiving and the whole line, side by side with other tools
 #   make bench-ledger     how long people wait before a ledger of a million studies
 #   make bench-workers    1, 2 and 4 workers with a model that only sleeps
@@ -41,7 +41,8 @@ validate: $(VENV)/.develop tests/parts/.ready
 	PIXELMED_EVERY=1 $(BIN)/pytest --timeout=3000 tests/dicom/test_validators.py
 
 soak: $(VENV)/.develop tests/parts/.ready
-	SOAK_INSTANCES=10000 $(BIN)/pytest -s --timeout=3000 tests/journey/test_listener_killed.py
+	SOAK_INSTANCES=10000 SOAK_STUDIES=1000 SOAK_RESTARTS=20 $(BIN)/pytest -s --timeout=3000 \
+	  tests/journey/test_listener_killed.py tests/journey/test_workers_killed.py
 
 bench: $(VENV)/.develop tests/parts/.ready
 	$(BIN)/python tests/bench.py

@@ -9,7 +9,6 @@ usage: python tests/bench_workers.py [--studies N] [--sleep SECONDS]
 import argparse
 import sys
 import tempfile
-import time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from bonetumor.domain.uid import derived_uid
 from kit import studies
 from kit.plugin import Plugin, storescu
 from kit.servers import answers, rabbitmq_server, redis_server, running, wait_until
+from kit.sleeper import sleeper
 
 
 def main() -> None:
@@ -56,10 +56,8 @@ def _rate(folder: Path, broker: str, workers: int, chosen: argparse.Namespace) -
         uids = _send(folder, plugin, chosen.studies)
         stack.enter_context(_process(plugin, "-m", "bonetumor.worker", "worker", "--queues", "io"))
         _until(plugin, uids, StudyState.GATHERED)
-        sleeper = f"from bench_workers import sleeping_worker; sleeping_worker({chosen.sleep})"
-        plugin.environment["PYTHONPATH"] = str(Path(__file__).parent)
         for _ in range(workers):
-            stack.enter_context(_process(plugin, "-c", sleeper))
+            stack.enter_context(_process(plugin, *sleeper(chosen.sleep)))
         _until(plugin, uids, StudyState.DONE)
         ended = sorted(
             event.at.timestamp()
@@ -98,31 +96,6 @@ def _until(plugin: Plugin, uids: list[str], state: StudyState) -> None:
     wait_until(
         lambda: plugin.ledger.counts().get(state, 0) == len(uids), 300, f"every study {state}"
     )
-
-
-def sleeping_worker(seconds: float) -> None:
-    """A worker of the queue gpu whose networks only sleep."""
-    from bonetumor.domain.assessment import Algorithm
-    from bonetumor.service.ports import Findings
-    from bonetumor.worker import processes, thinking
-    from bonetumor.worker.settings import Settings
-
-    class Sleeping:
-        algorithm = Algorithm(
-            name="sleep", version="1", bundle_version="1", bundle_sha256="0" * 64, training_data="-"
-        )
-        fusion = None
-
-        @property
-        def detector(self):
-            return self
-
-        def detect(self, _image):
-            time.sleep(seconds)
-            return Findings(detections=(), out_of_distribution=False)
-
-    thinking.build_model = lambda _settings: Sleeping()
-    processes.work(Settings(), ["gpu"])
 
 
 if __name__ == "__main__":

@@ -163,9 +163,9 @@ def _renamed(text: str, names: dict[str, str]) -> str:
 
 
 @contextmanager
-def redis_server(folder: Path) -> Iterator[str]:
+def redis_server(folder: Path, port: int = 0) -> Iterator[str]:
     folder.mkdir(parents=True, exist_ok=True)
-    port = free_port()
+    port = port or free_port()
     command = [
         need("redis-server"),
         "--port",
@@ -183,9 +183,10 @@ def redis_server(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def rabbitmq_server(folder: Path) -> Iterator[str]:
+def rabbitmq_server(folder: Path, port: int = 0) -> Iterator[str]:
     folder.mkdir(parents=True, exist_ok=True)
-    port, distribution, mapper = free_port(), free_port(), free_port()
+    port = port or free_port()
+    distribution, mapper = free_port(), free_port()
     environment = {
         **os.environ,
         "HOME": str(folder),

@@ -1,0 +1,47 @@
+"""A worker of the queue gpu whose networks only sleep: all but the model, as a site runs it.
+
+usage: python sleeper.py SECONDS
+"""
+
+import sys
+import time
+
+from bonetumor.domain.assessment import Algorithm
+from bonetumor.service.ports import Findings
+
+
+def sleeper(seconds: float) -> tuple[str, ...]:
+    """Arguments for Python."""
+    return "-P", __file__, str(seconds)  # -P: the folder has modules named like packages
+
+
+class Sleeping:
+    """A model that sleeps for each image and finds nothing."""
+
+    algorithm = Algorithm(
+        name="sleep", version="1", bundle_version="1", bundle_sha256="0" * 64, training_data="-"
+    )
+    fusion = None
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.detector = self
+
+    def detect(self, _image: object) -> Findings:
+        time.sleep(self.seconds)
+        return Findings(detections=(), out_of_distribution=False)
+
+
+def main() -> None:
+    from bonetumor.worker import processes, thinking
+    from bonetumor.worker.log import start_logging
+    from bonetumor.worker.settings import Settings
+
+    settings = Settings()
+    start_logging(settings.log_format, "sleeper")
+    thinking.build_model = lambda _settings: Sleeping(float(sys.argv[1]))
+    processes.work(settings, ["gpu"])
+
+
+if __name__ == "__main__":
+    main()
