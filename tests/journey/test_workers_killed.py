@@ -19,7 +19,7 @@ from bonetumor.domain.progress import StudyState
 from bonetumor.domain.uid import derived_uid
 from kit import studies
 from kit.plugin import Plugin, storescu
-from kit.servers import answers, free_port, rabbitmq_server, redis_server, wait_until
+from kit.servers import MORTAL, answers, free_port, rabbitmq_server, redis_server, wait_until
 from kit.sleeper import sleeper
 
 STUDIES = int(os.environ.get("SOAK_STUDIES", "12"))
@@ -133,7 +133,10 @@ class Crew:
     def _start(self, command):
         with (self._plugin.folder / "crew.log").open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, *command], env=self._plugin.environment, stdout=log, stderr=log
+                [*MORTAL, sys.executable, *command],
+                env=self._plugin.environment,
+                stdout=log,
+                stderr=log,
             )
 
     def _watch(self):

@@ -13,6 +13,8 @@ from pathlib import Path
 import httpx
 
 PARTS = Path(__file__).parent.parent / "parts"
+# In front of a command: it gets SIGTERM once the tests are gone, however they went.
+MORTAL = ("setpriv", "--pdeathsig", "TERM")
 
 
 def free_port() -> int:
@@ -43,7 +45,7 @@ def answers(port: int) -> bool:
 @contextmanager
 def running(command: list[str], log: Path, **options) -> Iterator[subprocess.Popen]:
     with log.open("ab") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=out, **options)
+        process = subprocess.Popen([*MORTAL, *command], stdout=out, stderr=out, **options)
     try:
         yield process
     finally:
