@@ -136,7 +136,13 @@ def _sometimes(draw):
 @contextmanager
 def _stock():
     entity = AE(ae_title="BONETUMOR")
-    entity.supported_contexts = storage_contexts()
+    for context in storage_contexts():  # assigned as a list, they would lose their roles
+        entity.add_supported_context(
+            context.abstract_syntax,
+            context.transfer_syntax,
+            scu_role=context.scu_role,
+            scp_role=context.scp_role,
+        )
     entity.require_called_aet = True
     entity.require_calling_aet = ["PACS"]
     server = entity.start_server(("127.0.0.1", 0), block=False)

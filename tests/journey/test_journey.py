@@ -173,7 +173,7 @@ def _boxes(expected) -> list[tuple]:
 def _sr_boxes(report) -> list[tuple]:
     boxes = []
     for item in _walk(report):
-        if item.get("ValueType") == "SCOORD":
+        if item.get("ValueType") == "SCOORD" and item.RelationshipType == "CONTAINS":
             xs, ys = item.GraphicData[0::2], item.GraphicData[1::2]
             reference = item.ContentSequence[0].ReferencedSOPSequence[0]
             boxes.append((reference.ReferencedSOPInstanceUID, min(xs), min(ys), max(xs), max(ys)))
