@@ -60,7 +60,7 @@ def _uid(number: int) -> str:
 
 
 def _fill(ledger: SqlLedger, numbers: range) -> None:
-    """Nearly all done; one in ten thousand failed, and fifty that are on their way at the end."""
+    """All done, but for one in ten thousand that failed."""
     rows, images, told, sent = [], [], [], []
     for n in numbers:
         at = _START + timedelta(seconds=30 * n)

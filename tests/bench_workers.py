@@ -9,15 +9,12 @@ usage: python tests/bench_workers.py [--studies N] [--sleep SECONDS]
 import argparse
 import sys
 import tempfile
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
-
-import pydicom
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 from bonetumor.domain.progress import StudyState
-from bonetumor.domain.uid import derived_uid
 from kit import studies
 from kit.plugin import Plugin, storescu
 from kit.servers import answers, rabbitmq_server, redis_server, running, wait_until
@@ -53,7 +50,8 @@ def _rate(folder: Path, broker: str, workers: int, chosen: argparse.Namespace) -
         plugin = Plugin(folder / "plugin", **more)
         stack.enter_context(_process(plugin, "-m", "bonetumor.worker", "listen"))
         wait_until(lambda: answers(plugin.port), 60, "listener")
-        uids = _send(folder, plugin, chosen.studies)
+        paths, uids = studies.write_many(folder / "studies", "bench", chosen.studies)
+        storescu(plugin.port, *paths)
         stack.enter_context(_process(plugin, "-m", "bonetumor.worker", "worker", "--queues", "io"))
         _until(plugin, uids, StudyState.GATHERED)
         for _ in range(workers):
@@ -69,27 +67,8 @@ def _rate(folder: Path, broker: str, workers: int, chosen: argparse.Namespace) -
     return (len(ended) - workers) / (ended[-1] - ended[workers - 1])
 
 
-@contextmanager
 def _process(plugin: Plugin, *arguments: str):
-    with running(
-        [sys.executable, *arguments], plugin.folder / "log", env=plugin.environment
-    ) as one:
-        yield one
-
-
-def _send(folder: Path, plugin: Plugin, count: int) -> list[str]:
-    image = studies.dataset(90, 320)
-    paths, uids = [], []
-    for number in range(count):
-        image.StudyInstanceUID = derived_uid("bench", str(number))
-        image.SeriesInstanceUID = derived_uid("bench", str(number), "series")
-        image.SOPInstanceUID = derived_uid("bench", str(number), "image")
-        image.file_meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID
-        paths.append(folder / f"{number}.dcm")
-        image.save_as(paths[-1], enforce_file_format=True)
-        uids.append(str(pydicom.dcmread(paths[-1]).StudyInstanceUID))
-    storescu(plugin.port, *paths)
-    return uids
+    return running([sys.executable, *arguments], plugin.folder / "log", env=plugin.environment)
 
 
 def _until(plugin: Plugin, uids: list[str], state: StudyState) -> None:

@@ -24,7 +24,7 @@ from pynetdicom.dsutils import encode
 from bonetumor.domain.uid import derived_uid
 from kit import studies
 from kit.plugin import Plugin
-from kit.servers import MORTAL, answers, wait_until
+from kit.servers import ENDS_WITH_US, answers, wait_until
 
 INSTANCES = int(os.environ.get("SOAK_INSTANCES", "400"))
 SENDERS, SEED, KILL_EVERY_S, KILLS = 4, 20261124, 2.0, 3
@@ -68,7 +68,7 @@ class Mortal:
         self._thread.join()
 
     def _live_and_die(self) -> None:
-        command = [*MORTAL, sys.executable, "-m", "bonetumor.worker", "listen"]
+        command = [*ENDS_WITH_US, sys.executable, "-m", "bonetumor.worker", "listen"]
         while not self._stop.is_set():
             with self.log.open("ab") as out:
                 process = subprocess.Popen(

@@ -16,10 +16,9 @@ from contextlib import ExitStack
 import pytest
 
 from bonetumor.domain.progress import StudyState
-from bonetumor.domain.uid import derived_uid
 from kit import studies
 from kit.plugin import Plugin, storescu
-from kit.servers import MORTAL, answers, free_port, rabbitmq_server, redis_server, wait_until
+from kit.servers import ENDS_WITH_US, answers, free_port, rabbitmq_server, redis_server, wait_until
 from kit.sleeper import sleeper
 
 STUDIES = int(os.environ.get("SOAK_STUDIES", "12"))
@@ -44,7 +43,8 @@ def test_every_study_has_one_result(broker, tmp_path, orthanc):
             plugin, [("-m", "bonetumor.worker", "listen"), io, io, *[sleeper(0.05)] * 2]
         ) as crew:
             wait_until(lambda: answers(plugin.port), 60, "listener")
-            uids = _send(tmp_path, plugin.port, broker)
+            paths, uids = studies.write_many(tmp_path / "studies", broker, STUDIES)
+            storescu(plugin.port, *paths)
             crew.kills_wanted.set()
             server.trouble(RESTARTS, plugin.folder / "queues" / "messages")
             wait_until(lambda: _done(plugin) >= 0.8 * STUDIES, 1500, "most studies, under kills")
@@ -61,21 +61,6 @@ def test_every_study_has_one_result(broker, tmp_path, orthanc):
 
 def _done(plugin):
     return plugin.ledger.counts().get(StudyState.DONE, 0)
-
-
-def _send(folder, port, key):
-    image = studies.dataset(91, 320)
-    paths, uids = [], []
-    for number in range(STUDIES):
-        image.StudyInstanceUID = derived_uid("workers", key, str(number))
-        image.SeriesInstanceUID = derived_uid("workers", key, str(number), "series")
-        image.SOPInstanceUID = derived_uid("workers", key, str(number), "image")
-        image.file_meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID
-        paths.append(folder / f"{number}.dcm")
-        image.save_as(paths[-1], enforce_file_format=True)
-        uids.append(str(image.StudyInstanceUID))
-    storescu(port, *paths)
-    return uids
 
 
 class Broker:
@@ -133,7 +118,7 @@ class Crew:
     def _start(self, command):
         with (self._plugin.folder / "crew.log").open("ab") as log:
             return subprocess.Popen(
-                [*MORTAL, sys.executable, *command],
+                [*ENDS_WITH_US, sys.executable, *command],
                 env=self._plugin.environment,
                 stdout=log,
                 stderr=log,

@@ -1,5 +1,6 @@
 """Instances, evidence and assessments for a ledger, and a clock that the test moves."""
 
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 from bonetumor.domain.assessment import Algorithm, Assessment, Diagnosis, Modality, TumourClass
@@ -9,6 +10,8 @@ from bonetumor.domain.pathology import Pathology, PathologySlide
 from bonetumor.domain.progress import STATE_AFTER, Content, Errand, Step, StudyState
 from bonetumor.domain.study import Instance, InstanceKeys
 from bonetumor.service.ledger import Closing, ShelvedReport
+from bonetumor.store.engine import open_engine
+from bonetumor.store.ledger import SqlLedger
 
 START = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -22,6 +25,22 @@ class Clock:
 
     def forward(self, seconds):
         self.now += timedelta(seconds=seconds)
+
+
+@contextmanager
+def sqlite_ledger(folder, clock):
+    """A ledger of its own in a folder."""
+    made = SqlLedger(
+        open_engine(f"sqlite:///{folder / 'ledger.sqlite'}"),
+        clock=clock,
+        lease=timedelta(minutes=1),
+        max_attempts=3,
+    )
+    made.prepare()
+    try:
+        yield made
+    finally:
+        made.close()
 
 
 def instance(number=1, study="1.2.3", sha256="a", at=START):

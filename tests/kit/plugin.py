@@ -16,7 +16,7 @@ from bonetumor.phantom.fhir import SYSTEM
 from bonetumor.store.engine import open_engine
 from bonetumor.store.ledger import SqlLedger
 from bonetumor.worker import wiring
-from kit.servers import MORTAL, FhirServer, Orthanc, answers, free_port, need, wait_until
+from kit.servers import ENDS_WITH_US, FhirServer, Orthanc, answers, free_port, need, wait_until
 
 ENDED = {StudyState.DONE, StudyState.HELD, StudyState.FAILED}
 
@@ -64,7 +64,7 @@ class Plugin:
     def start(self) -> None:
         with (self.folder / "plugin.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [*MORTAL, sys.executable, "-m", "bonetumor.worker", "serve"],
+                [*ENDS_WITH_US, sys.executable, "-m", "bonetumor.worker", "serve"],
                 env=self.environment,
                 stdout=log,
                 stderr=log,

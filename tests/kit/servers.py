@@ -14,7 +14,7 @@ import httpx
 
 PARTS = Path(__file__).parent.parent / "parts"
 # In front of a command: it gets SIGTERM once the tests are gone, however they went.
-MORTAL = ("setpriv", "--pdeathsig", "TERM")
+ENDS_WITH_US = ("setpriv", "--pdeathsig", "TERM")
 
 
 def free_port() -> int:
@@ -45,7 +45,7 @@ def answers(port: int) -> bool:
 @contextmanager
 def running(command: list[str], log: Path, **options) -> Iterator[subprocess.Popen]:
     with log.open("ab") as out:
-        process = subprocess.Popen([*MORTAL, *command], stdout=out, stderr=out, **options)
+        process = subprocess.Popen([*ENDS_WITH_US, *command], stdout=out, stderr=out, **options)
     try:
         yield process
     finally:

@@ -40,6 +40,22 @@ def write(folder: Path, number: int, *, longest_px: int = 640, images: int = 1) 
     return paths
 
 
+def write_many(folder: Path, key: str, count: int) -> tuple[list[Path], list[str]]:
+    """So many studies of one image each, under UIDs of their own: files and study UIDs."""
+    folder.mkdir(parents=True, exist_ok=True)
+    image = dataset(90, 320)
+    paths, uids = [], []
+    for number in range(count):
+        image.StudyInstanceUID = derived_uid("many", key, str(number))
+        image.SeriesInstanceUID = derived_uid("many", key, str(number), "series")
+        image.SOPInstanceUID = derived_uid("many", key, str(number), "image")
+        image.file_meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID
+        paths.append(folder / f"{key}-{number}.dcm")
+        image.save_as(paths[-1], enforce_file_format=True)
+        uids.append(str(image.StudyInstanceUID))
+    return paths, uids
+
+
 def record(number: int) -> dict:
     return to_fhir(patient(number))
 

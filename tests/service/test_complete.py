@@ -9,9 +9,7 @@ import pytest
 from bonetumor.domain.errors import ArchiveUnavailable
 from bonetumor.service.complete import Completeness, Waits
 from bonetumor.service.ports import Holding
-from bonetumor.store.engine import open_engine
-from bonetumor.store.ledger import SqlLedger
-from kit.ledger import START, Clock, close, instance
+from kit.ledger import START, Clock, close, instance, sqlite_ledger
 
 WAITS = Waits(
     settle=timedelta(seconds=0.5), quiet=timedelta(seconds=5), partial=timedelta(seconds=30)
@@ -55,15 +53,8 @@ def clock():
 
 @pytest.fixture
 def ledger(tmp_path, clock):
-    made = SqlLedger(
-        open_engine(f"sqlite:///{tmp_path / 'ledger.sqlite'}"),
-        clock=clock,
-        lease=timedelta(minutes=1),
-        max_attempts=3,
-    )
-    made.prepare()
-    yield made
-    made.close()
+    with sqlite_ledger(tmp_path, clock) as made:
+        yield made
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""`explain` in every state: what a person reads, and what they are told to do."""
+"""`explain`: what a person reads of a study, and what they are told to do."""
 
 from datetime import timedelta
 
@@ -6,23 +6,24 @@ import pytest
 
 from bonetumor.domain.errors import InvalidInput
 from bonetumor.domain.progress import Step, StudyState
-from bonetumor.store.engine import open_engine
-from bonetumor.store.ledger import SqlLedger
 from bonetumor.worker.explaining import explain
-from kit.ledger import START, Clock, close, complete, deliver, errand, instance, walk_to_deliveries
+from kit.ledger import (
+    START,
+    Clock,
+    close,
+    complete,
+    deliver,
+    errand,
+    instance,
+    sqlite_ledger,
+    walk_to_deliveries,
+)
 
 
 @pytest.fixture
 def ledger(tmp_path):
-    made = SqlLedger(
-        open_engine(f"sqlite:///{tmp_path / 'ledger.sqlite'}"),
-        clock=Clock(),
-        lease=timedelta(minutes=1),
-        max_attempts=3,
-    )
-    made.prepare()
-    yield made
-    made.close()
+    with sqlite_ledger(tmp_path, Clock()) as made:
+        yield made
 
 
 def test_where_it_came_from_and_that_more_may_come(ledger):

@@ -1,6 +1,8 @@
 """TLS in both directions, after the BCP 195 profile of PS3.15 B.12: TLS 1.2 at least."""
 
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from bonetumor.domain.errors import Misconfigured
 
@@ -13,13 +15,11 @@ def server_context(certificate: str, key: str, client_authority: str | None) -> 
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
+    with _readable(certificate, key, client_authority):
         context.load_cert_chain(certificate, key)
         if client_authority is not None:
             context.load_verify_locations(client_authority)
             context.verify_mode = ssl.CERT_REQUIRED
-    except OSError as error:
-        raise Misconfigured(f"TLS: expected readable PEM files, got {error}") from error
     return context
 
 
@@ -32,11 +32,21 @@ def client_context(
     Raises:
         Misconfigured: a file cannot be read.
     """
-    try:
+    with _readable(authority, certificate, key):
         context = ssl.create_default_context(cafile=authority)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         if certificate is not None:
             context.load_cert_chain(certificate, key)
-    except OSError as error:
-        raise Misconfigured(f"TLS: expected readable PEM files, got {error}") from error
     return context
+
+
+@contextmanager
+def _readable(*files: str | None) -> Iterator[None]:
+    """Names the files where one cannot be read: OpenSSL does not say which."""
+    try:
+        yield
+    except OSError as error:
+        named = ", ".join(file for file in files if file)
+        raise Misconfigured(
+            f"TLS: expected readable PEM files, got {error} among {named}"
+        ) from error

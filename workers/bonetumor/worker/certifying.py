@@ -10,10 +10,10 @@ import subprocess
 import tempfile
 import time
 from base64 import b64encode
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
+from functools import cached_property, partial
 from io import BytesIO
 from pathlib import Path
 
@@ -167,7 +167,7 @@ class _Trial:
                 time.sleep(1)
 
     def _read_back(self) -> str:
-        sent = {str(one.SOPInstanceUID): _written_and_read(one) for one in self._objects()}
+        sent = {str(one.SOPInstanceUID): _written_and_read(one) for one in self._objects}
         wanted: dict[UID, frozenset[UID]] = {}
         for one in sent.values():
             series = UID(str(one.SeriesInstanceUID))
@@ -210,9 +210,8 @@ class _Trial:
         program = shutil.which("dciodvfy")
         if program is None:
             raise _NotTried("dciodvfy is not installed (Debian: dicom3tools)")
-        wrong, count = [], 0
-        for one in self._objects():
-            count += 1
+        wrong = []
+        for one in self._objects:
             with tempfile.NamedTemporaryFile(suffix=".dcm") as file:
                 one.save_as(file.name, enforce_file_format=True)
                 said = subprocess.run(
@@ -221,9 +220,12 @@ class _Trial:
             wrong += [line for line in said.stderr.splitlines() if line.startswith("Error")]
         if wrong:
             raise InvalidInput(f"dciodvfy: expected no error, got {len(wrong)}, first {wrong[0]}")
-        return f"dciodvfy finds no error in {count} objects"
+        return f"dciodvfy finds no error in {len(self._objects)} objects"
 
-    def _objects(self) -> Iterator[Dataset]:
+    @cached_property
+    def _objects(self) -> list[Dataset]:
+        """Everything that both results became."""
+        objects = []
         for with_lesion in (True, False):
             result = probe_result(self._probe, with_lesion=with_lesion)
             made = self._maker.pictures(result)
@@ -232,7 +234,8 @@ class _Trial:
             for one in made:
                 one.ensure_file_meta()
                 one.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.1"
-                yield one
+                objects.append(one)
+        return objects
 
     def _shown(self, viewer: str) -> str:
         result = probe_result(self._probe, with_lesion=True)

@@ -210,7 +210,7 @@ def _security(settings: Settings) -> Sequence[str]:
         checked = "must" if listener.tls_client_authority else "need not"
         said = f"The listener speaks TLS 1.2 or newer (PS3.15 B.12); senders {checked} show a "
         said += "certificate of the configured authority."
-    secured = {f"`{d.ae_title}`" for d in settings.result_destinations if d.tls}
+    secured = {f"`{d.ae_title}`" for d in settings.result_destinations if d.tls and d.host}
     if settings.archive is not None and settings.archive.tls:
         secured.add(f"`{settings.archive.ae_title}`")
     ours = f"with TLS to {', '.join(sorted(secured))}, else without." if secured else "without TLS."
