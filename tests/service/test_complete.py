@@ -68,7 +68,7 @@ def completeness(ledger, clock, source):
 
 
 def how(completeness):
-    return [said for _, said in completeness.complete()]
+    return [arrived.how for _, arrived in completeness.complete()]
 
 
 def came(ledger, clock, *numbers, study=STUDY):
@@ -236,10 +236,10 @@ def test_no_study_of_a_thousand_is_called_complete_while_an_image_is_missing(
             moment = START + timedelta(seconds=at)
             ledger.record_instance(instance(each, study=study, at=moment))
             done += 1
-        for study, said in completeness.complete():
+        for study, arrived in completeness.complete():
             uid = study.study_instance_uid
             ours = ledger.instance_uids(uid)
-            assert said.startswith("complete, "), said
+            assert arrived.is_proven, arrived.how
             assert ours == source.held[uid][f"{uid}.1"]
             assert close(ledger, uid, study.revision)
             waits.append((clock.now - study.last_instance_at).total_seconds())

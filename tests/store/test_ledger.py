@@ -4,14 +4,13 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import inspect, text, update
+from sqlalchemy import text
 
 from bonetumor.domain.errors import Misconfigured, StorageUnavailable
 from bonetumor.domain.progress import DeliveryState, Refusal, Step, StudyState
 from bonetumor.service.ledger import Arrival
 from bonetumor.store.engine import open_engine
 from bonetumor.store.ledger import SqlLedger
-from bonetumor.store.schema import schema_version
 from bonetumor.worker.wiring import owner
 from kit.ledger import (
     EVIDENCE,
@@ -20,10 +19,8 @@ from kit.ledger import (
     assessment,
     close,
     complete,
-    deliver,
     errand,
     instance,
-    shelved,
     walk_to_deliveries,
 )
 
@@ -184,68 +181,6 @@ def test_the_predecessor_is_the_last_sr_that_was_sent(ledger):
     close(ledger, revision=2)
     claim = ledger.claim(errand(Step.GATHER), "me")
     assert ledger.predecessor(claim).sop_instance_uid == assessment().sr_sop_instance_uid
-
-
-OF_VERSION_2 = (
-    "DROP TABLE deliveries",
-    "DROP TABLE own_objects",
-    "DROP TABLE commitments",
-    "DROP TABLE announced",
-    "DROP TABLE procedure_steps",
-    "ALTER TABLE studies DROP COLUMN urgent",
-    "ALTER TABLE studies DROP COLUMN wanted_by_hand",
-    "ALTER TABLE instances DROP COLUMN called_ae_title",
-)
-OF_VERSION_1 = (
-    *OF_VERSION_2,
-    "DROP TABLE report_resources",
-    "DROP TABLE reports",
-    "DROP INDEX studies_by_next_attempt",
-)
-
-
-@pytest.mark.parametrize("state", ["assessed", "sr_sent", "sr_confirmed", "report_sent"])
-def test_a_ledger_of_version_2_goes_on_wherever_a_study_was(ledger, url, state):
-    complete(ledger)
-    walk_to_deliveries(ledger, "pacs")
-    engine = open_engine(url)
-    with engine.execution_options(writes=True).begin() as connection:
-        for statement in OF_VERSION_2:
-            connection.execute(text(statement))
-        connection.execute(text(f"UPDATE studies SET state = '{state}', owner = 'gone:1:'"))
-        connection.execute(update(schema_version).values(version=2))
-    ledger.prepare()
-    engine.dispose()
-    claim = ledger.claim(errand(Step.DISPATCH), "me")
-    assert ledger.assessment(claim) == assessment()
-    ledger.finish(claim, StudyState.DELIVERING, None, "done", deliver_to=["pacs"])
-    deliver(ledger, Step.SEND)
-    deliver(ledger, Step.CONFIRM)
-    assert ledger.progress()[0].state is StudyState.DONE
-
-
-def test_a_ledger_of_version_1_is_brought_up_with_work_in_flight(ledger, url):
-    complete(ledger)
-    engine = open_engine(url)
-    with engine.execution_options(writes=True).begin() as connection:
-        for statement in OF_VERSION_1:
-            connection.execute(text(statement))
-        connection.execute(update(schema_version).values(version=1))
-    ledger.prepare()
-    names = {i["name"] for i in inspect(engine).get_indexes("studies")}
-    engine.dispose()
-    assert "studies_by_next_attempt" in names
-    ledger.keep(shelved())
-    assert ledger.due() == [errand(Step.GATHER)]
-
-
-def test_a_ledger_of_another_version_is_refused(ledger, url):
-    engine = open_engine(url)
-    with engine.execution_options(writes=True).begin() as connection:
-        connection.execute(update(schema_version).values(version=99))
-    engine.dispose()
-    with pytest.raises(Misconfigured, match="expected schema 3, got 99"):
-        ledger.prepare()
 
 
 def test_many_senders_lose_nothing(ledger):

@@ -37,6 +37,7 @@ def test_everything_that_the_example_leaves_out_is_valid_too(tmp_path):
     assert len(settings.rules) == 1
     assert settings.ehr.hl7.port == 2575
     assert settings.web.port == 8080
+    assert settings.retention.keep_days == 30
     assert settings.ehr.local_codes == {"https://hospital.example/lab|AP": "alp"}
 
 

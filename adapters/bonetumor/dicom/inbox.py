@@ -28,7 +28,7 @@ class Spool:
     """Where received objects lie, and where new ones are written."""
 
     def __init__(self, folder: Path, *, max_object_bytes: int, min_free_bytes: int) -> None:
-        self._folder = folder
+        self.folder = folder
         self._arriving = folder / "arriving"
         self._max_object_bytes = max_object_bytes
         self._min_free_bytes = min_free_bytes
@@ -43,13 +43,13 @@ class Spool:
                     part.unlink(missing_ok=True)
         except OSError as error:
             raise StorageUnavailable(
-                f"spool: expected to write into {self._folder}, got {error.strerror}"
+                f"spool: expected to write into {self.folder}, got {error.strerror}"
             ) from error
 
     def open(self, announced: Announced) -> "SpooledObject":
         """A temporary file for an object that is about to be sent."""
         try:
-            free = shutil.disk_usage(self._folder).free
+            free = shutil.disk_usage(self.folder).free
             if free < self._min_free_bytes:
                 raise StorageUnavailable(
                     f"spool: expected at least {self._min_free_bytes} free bytes, got {free}"
@@ -61,7 +61,7 @@ class Spool:
 
     def path(self, instance: Instance) -> Path:
         """Where a recorded instance lies."""
-        return _final_path(self._folder, instance.keys, instance.sha256)
+        return _final_path(self.folder, instance.keys, instance.sha256)
 
 
 class LastingFolders:
@@ -85,7 +85,7 @@ class LastingFolders:
             except FileNotFoundError:  # it was removed with what it held
                 pass
         folder.mkdir(exist_ok=True)
-        _sync_folder(self.spool)
+        sync_folder(self.spool)
         if len(self._known) >= _FOLDERS_KNOWN:
             self._known.clear()
         self._known.add(folder)
@@ -152,7 +152,7 @@ class SpooledObject:
         final = _final_path(self._lasting.spool, keys, self._hash.hexdigest())
         self._lasting.move_into(self._part, final)
         self._published = final
-        _sync_folder(final.parent)
+        sync_folder(final.parent)
 
     def withdraw(self) -> None:
         """Removes what was published: the ledger does not want it."""
@@ -208,7 +208,8 @@ def _even(text: str, pad: bytes = b"\0") -> bytes:
     return value + pad * (len(value) % 2)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Makes the names in a folder last."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -3,19 +3,27 @@
 from collections import defaultdict
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, and_, func, insert, select, update
+from sqlalchemy import Connection, and_, exists, func, insert, select, update
 
 from bonetumor.domain.progress import StudyState
 from bonetumor.domain.uid import UID
 from bonetumor.service.ledger import Closing, Receiving
-from bonetumor.store.database import LedgerTables, study_row
+from bonetumor.store.database import study_row
+from bonetumor.store.delivering import Delivering
 from bonetumor.store.rows import utc
-from bonetumor.store.schema import announced, instances, own_objects, procedure_steps, studies
+from bonetumor.store.schema import (
+    announced,
+    instances,
+    own_objects,
+    procedure_steps,
+    removals,
+    studies,
+)
 
 _SEVERAL = 500
 
 
-class Arriving(LedgerTables):
+class Arriving(Delivering):
     """The ArrivalLedger and Announcements ports."""
 
     def receiving(self) -> Sequence[Receiving]:
@@ -66,6 +74,14 @@ class Arriving(LedgerTables):
                     )
                 )
             )
+            removed = {
+                row.study_instance_uid: row.instances
+                for row in connection.execute(
+                    select(removals.c.study_instance_uid, removals.c.instances)
+                    .where(removals.c.study_instance_uid.in_(open_studies))
+                    .order_by(removals.c.id)  # the last one counts
+                )
+            }
         return [
             Receiving(
                 study_instance_uid=UID(row["study_instance_uid"]),
@@ -75,6 +91,7 @@ class Arriving(LedgerTables):
                 announced=told.get(row["study_instance_uid"], (0, 0))[0],
                 awaited=told.get(row["study_instance_uid"], (0, 0))[1],
                 in_progress=row["study_instance_uid"] in in_progress,
+                removed=removed.get(row["study_instance_uid"], 0),
             )
             for row in found
         ]
@@ -96,7 +113,7 @@ class Arriving(LedgerTables):
             return frozenset(UID(uid) for uid in connection.scalars(query))
 
     def close_study(self, closing: Closing) -> bool:
-        """Marks the study complete, or not for us; False if another instance came meanwhile."""
+        """Marks the study complete, not for us or held; False if another instance came since."""
         study = closing.study_instance_uid
         with self._transaction() as connection:
             row = study_row(connection, study, lock=True)
@@ -106,7 +123,6 @@ class Arriving(LedgerTables):
                 or row["state"] != StudyState.RECEIVING
             ):
                 return False
-            unwanted = None if row["wanted_by_hand"] else closing.unwanted
             count = connection.scalar(
                 select(func.count()).where(instances.c.study_instance_uid == study)
             )
@@ -114,10 +130,10 @@ class Arriving(LedgerTables):
                 update(studies)
                 .where(studies.c.study_instance_uid == study)
                 .values(
-                    state=StudyState.COMPLETE if unwanted is None else StudyState.UNWANTED,
+                    state=StudyState.COMPLETE,
                     completeness=closing.completeness,
                     urgent=closing.urgent,
-                    problem=None if unwanted is None else f"not for us: {unwanted}",
+                    problem=None,
                     updated_at=self._clock(),
                 )
             )
@@ -129,21 +145,31 @@ class Arriving(LedgerTables):
                 StudyState.COMPLETE,
                 f"{count} instances; {closing.completeness}{urgent}",
             )
-            if unwanted is not None:
-                self._event(
-                    connection,
-                    study,
-                    closing.revision,
-                    StudyState.UNWANTED,
-                    f"not for us: {unwanted}",
-                )
+            if closing.unwanted is not None and not row["wanted_by_hand"]:
+                self._set_aside(connection, study, closing.revision, closing.unwanted)
+            elif closing.doubt is not None:
+                at, then, why = StudyState.COMPLETE, StudyState.HELD, closing.doubt
+                self._stop(connection, study, closing.revision, at, then, why)
+                self._open_notices(connection, study, closing.revision, why)
             return True
 
+    def _set_aside(self, connection: Connection, study: UID, revision: int, why: str) -> None:
+        said = f"not for us: {why}"
+        connection.execute(
+            update(studies)
+            .where(studies.c.study_instance_uid == study)
+            .values(state=StudyState.UNWANTED, problem=said)
+        )
+        self._event(connection, study, revision, StudyState.UNWANTED, said)
+
     def want(self, study_instance_uid: UID, by: str) -> bool:
-        """Lets a study run that no rule wants; False where it is not such a one."""
+        """Lets a study run that no rule wants; False where it is not such a one, or is removed."""
+        here = exists().where(instances.c.study_instance_uid == study_instance_uid)
         with self._transaction() as connection:
             row = study_row(connection, study_instance_uid, lock=True)
             if row is None or row["state"] != StudyState.UNWANTED:
+                return False
+            if not connection.scalar(select(here)):
                 return False
             connection.execute(
                 update(studies)

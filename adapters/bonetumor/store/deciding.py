@@ -2,13 +2,13 @@
 
 from sqlalchemy import Connection, delete, insert, update
 
-from bonetumor.domain.progress import STOPPED, Content, DeliveryState, StudyState
+from bonetumor.domain.progress import REMOVABLE, STOPPED, Content, DeliveryState, StudyState
 from bonetumor.domain.uid import UID
 from bonetumor.store import documents as formats
 from bonetumor.store.database import LedgerTables, study_row
 from bonetumor.store.schema import deliveries, documents, studies
 
-_ENDED = {StudyState.DONE, StudyState.REJECTED, StudyState.UNWANTED, *STOPPED}
+_ENDED = REMOVABLE | STOPPED
 
 
 class Deciding(LedgerTables):

@@ -4,6 +4,7 @@
 """
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
     DateTime,
@@ -18,13 +19,12 @@ from sqlalchemy import (
     false,
 )
 
-SCHEMA_VERSION = 3
+# The newest revision in `migrations/versions`: whoever changes a table here adds one there.
+SCHEMA = "4"
 
 metadata = MetaData()
 
 _UID = String(64)
-
-schema_version = Table("schema_version", metadata, Column("version", Integer, primary_key=True))
 
 studies = Table(
     "studies",
@@ -61,7 +61,7 @@ instances = Table(
     Column("series_instance_uid", _UID, nullable=False),
     Column("sop_class_uid", _UID, nullable=False),
     Column("transfer_syntax_uid", _UID, nullable=False),
-    Column("size", Integer, nullable=False),
+    Column("size", BigInteger, nullable=False),
     Column("sha256", String(64), nullable=False),
     Column("received_at", DateTime(timezone=True), nullable=False),
     Column("calling_ae_title", String(16), nullable=False),
@@ -167,6 +167,23 @@ procedure_steps = Table(
     Column("study_instance_uid", _UID, nullable=False),
     Column("is_over", Boolean, nullable=False),
     Index("procedure_steps_by_study", "study_instance_uid"),
+)
+
+# Deletion records. The files go after the rows; `files_gone_at` is when none of them was left.
+removals = Table(
+    "removals",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("study_instance_uid", _UID, nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("at", DateTime(timezone=True), nullable=False),
+    Column("by", String(64), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("instances", Integer, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("files_gone_at", DateTime(timezone=True)),
+    Index("removals_by_study", "study_instance_uid"),
+    Index("removals_by_files", "files_gone_at"),
 )
 
 # Reports that the plugin serves itself. `superseded` ones are kept, and found by id alone.

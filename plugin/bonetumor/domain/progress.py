@@ -55,6 +55,8 @@ class Step(StrEnum):
 
 
 STOPPED = frozenset({StudyState.HELD, StudyState.FAILED})
+# Over, with nothing that a person must do: what is old of them may be removed.
+REMOVABLE = frozenset({StudyState.DONE, StudyState.REJECTED, StudyState.UNWANTED})
 UNDER_WAY = frozenset({DeliveryState.WAITING, DeliveryState.SENT})
 
 State = StudyState | DeliveryState

@@ -8,6 +8,7 @@ announces counts as well. The timer is the fallback, and the result then says so
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from bonetumor.domain.errors import Rejected, Unavailable
 from bonetumor.domain.uid import UID
@@ -32,6 +33,13 @@ class Waits:
     quiet: timedelta
     partial: timedelta
     in_progress: timedelta = timedelta(minutes=30)
+
+
+class Arrived(NamedTuple):
+    """How it is known that a study has arrived, and whether that is proof or mere patience."""
+
+    how: str
+    is_proven: bool
 
 
 @dataclass(slots=True)
@@ -65,48 +73,49 @@ class Completeness:
         self._left_alone_until: datetime | None = None
         self._problem = ""
 
-    def complete(self) -> Iterator[tuple[Receiving, str]]:
+    def complete(self) -> Iterator[tuple[Receiving, Arrived]]:
         """Studies that can be closed now, each as soon as it is known."""
         receiving = self._ledger.receiving()
         there = {study.study_instance_uid for study in receiving}
         self._asked = {uid: asking for uid, asking in self._asked.items() if uid in there}
         for study in receiving:
-            how = self._how(study)
-            if how is not None:
+            arrived = self._arrived(study)
+            if arrived is not None:
                 self._asked.pop(study.study_instance_uid, None)
-                yield study, how
+                yield study, arrived
 
-    def _how(self, study: Receiving) -> str | None:
+    def _arrived(self, study: Receiving) -> Arrived | None:
         """How it is known that the study is complete; None while it is not."""
         idle = self._clock() - study.last_instance_at
-        if idle < self._waits.settle:
+        if idle < (self._waits.in_progress if study.in_progress else self._waits.settle):
             return None
         if study.in_progress:
-            if idle < self._waits.in_progress:
-                return None
-            return "a modality began a procedure step and never ended it; not proven"
+            said = "a modality began a procedure step and never ended it; not proven"
+            return Arrived(said, is_proven=False)
         count = sum(study.instances.values())
         if study.announced and not study.awaited:
-            return f"complete, {study.announced} of {study.announced} announced instances came"
+            said = f"complete, {study.announced} of {study.announced} announced instances came"
+            return Arrived(said, is_proven=True)
         if self._source is None:
-            waited = idle >= self._waits.quiet
-            return f"{self._quiet()}; not proven against an archive" if waited else None
+            if idle < self._waits.quiet:
+                return None
+            return Arrived(f"{self._quiet()}; not proven against an archive", is_proven=False)
         return self._asked_of(self._source, study, idle, count)
 
     def _asked_of(
         self, source: StudySource, study: Receiving, idle: timedelta, count: int
-    ) -> str | None:
+    ) -> Arrived | None:
         asking = self._asking(study)
         if self._clock() >= asking.again_at:
             asking.again_at = self._clock() + asking.pause
             asking.pause = min(asking.pause * 2, _LONGEST_PAUSE)
             proof = self._look(source, study, asking, count)
             if proof is not None:
-                return proof
+                return Arrived(proof, is_proven=True)
         limit = self._waits.partial if asking.lacks else self._waits.quiet
         if idle < limit or not asking.said:
             return None
-        return f"{self._quiet()}; not proven: {asking.said}"
+        return Arrived(f"{self._quiet()}; not proven: {asking.said}", is_proven=False)
 
     def _look(
         self, source: StudySource, study: Receiving, asking: _Asking, count: int
@@ -176,7 +185,22 @@ class Completeness:
 
 
 def close_complete_studies(
-    completeness: Completeness, close: Callable[[Receiving, str], bool]
+    completeness: Completeness, close: Callable[[Receiving, Arrived], bool]
 ) -> int:
     """Closes every study that is complete; answers how many."""
-    return sum(close(study, how) for study, how in completeness.complete())
+    return sum(close(study, arrived) for study, arrived in completeness.complete())
+
+
+def doubt(receiving: Receiving, arrived: Arrived) -> str | None:
+    """Why a person must look at a study that has arrived; None if it can be assessed.
+
+    A late image of a study whose other images were removed must not be assessed as if it were
+    all: its result would take the place of the whole study's.
+    """
+    count = sum(receiving.instances.values())
+    if arrived.is_proven or count >= receiving.removed:
+        return None
+    return (
+        f"expected the {receiving.removed} instances that came before and were removed since, "
+        f"got {count}: send the whole study again, or release it to assess what is here"
+    )

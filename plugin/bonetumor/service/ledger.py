@@ -20,6 +20,7 @@ from bonetumor.domain.progress import (
 )
 from bonetumor.domain.study import Instance, Study
 from bonetumor.domain.uid import UID
+from bonetumor.service.retain import RetentionLedger
 
 
 class Arrival(StrEnum):
@@ -35,7 +36,8 @@ class Arrival(StrEnum):
 class Closing:
     """That a study is complete, how that is known, and what the site's rules make of it.
 
-    `unwanted` says why the study is not for us; None if it is.
+    `unwanted` says why the study is not for us; None if it is. `doubt` says why a person must look
+    before it is assessed.
     """
 
     study_instance_uid: UID
@@ -43,6 +45,7 @@ class Closing:
     completeness: str
     urgent: bool = False
     unwanted: str | None = None
+    doubt: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +94,8 @@ class Receiving:
     """A study that is on its way in: what has come, and what is known of what should.
 
     `instances` counts by series. `announced` is how many instances MPPS or IAN named, `awaited` how
-    many of them have not come; `in_progress` says that a modality is still at it.
+    many of them have not come; `in_progress` says that a modality is still at it. `removed` is how
+    many instances the study had when its images were removed.
     """
 
     study_instance_uid: UID
@@ -101,6 +105,7 @@ class Receiving:
     announced: int
     awaited: int
     in_progress: bool
+    removed: int = 0
 
 
 class Announcements(Protocol):
@@ -371,6 +376,7 @@ class Ledger(
     Outbox,
     Overview,
     Desk,
+    RetentionLedger,
     Shelf,
     Leases,
     Protocol,

@@ -71,7 +71,9 @@ def run(study: Study, by: By = "", settings: SettingsFile = None) -> None:
     """Lets a study run that no rule wants."""
     ledger, uid = _ledger(settings), _uid(study)
     if not ledger.want(uid, by or getpass.getuser()):
-        raise InvalidInput(f"run: expected a study that is not for us, got {study}")
+        raise InvalidInput(
+            f"run: expected a study that is not for us and was not removed, got {study}"
+        )
     _out.print(f"{study} runs.")
 
 
@@ -82,6 +84,36 @@ def reject(study: Study, reason: Reason, by: By = "", settings: SettingsFile = N
     if not ledger.reject(uid, by or getpass.getuser(), reason):
         raise InvalidInput(f"reject: expected a held or failed study, got {study}")
     _out.print(f"{study} is rejected.")
+
+
+@app.command()
+def remove(study: Study, reason: Reason, by: By = "", settings: SettingsFile = None) -> None:
+    """Removes images and evidence of a study that has ended, and keeps a record of that."""
+    chosen = read_settings(settings)
+    ledger, uid = wiring.build_ledger(chosen), _uid(study)
+    if not ledger.remove(uid, by or getpass.getuser(), reason):
+        raise InvalidInput(
+            "remove: expected a study that is done, rejected or not for us, and not removed yet, "
+            f"got {study}"
+        )
+    wiring.build_retention(chosen, ledger).once()
+    waits = any(r.study_instance_uid == uid for r in ledger.removals(unfinished=True))
+    files = "; files that came within the last hour follow" if waits else ""
+    _out.print(f"{study} is removed{files}.")
+
+
+@app.command()
+def removed(settings: SettingsFile = None) -> None:
+    """Shows the deletion records: what was removed, when, by whom and why."""
+    for record in _ledger(settings).removals():
+        gone = record.files_gone_at
+        _out.print(
+            f"{record.at:%Y-%m-%d %H:%M:%S} {record.study_instance_uid}: {record.instances} "
+            f"instances, {record.bytes / 1e6:.1f} MB, by {record.by}: {record.reason}; "
+            + (f"files gone at {gone:%Y-%m-%d %H:%M:%S}" if gone else "files not gone yet"),
+            markup=False,
+            soft_wrap=True,
+        )
 
 
 def _ledger(settings: Path | None) -> Ledger:

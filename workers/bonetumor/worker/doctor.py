@@ -38,7 +38,11 @@ def _disk(settings: Settings) -> str:
             f"disk: expected at least {settings.min_free_bytes} free bytes in "
             f"{settings.folder}, got {free}"
         )
-    return f"{free / 1024**3:.1f} GiB free in {settings.folder}"
+    days = settings.retention.keep_days
+    kept = (
+        "kept for ever (retention.keep_days is not set)" if days is None else f"kept {days:g} days"
+    )
+    return f"{free / 1024**3:.1f} GiB free in {settings.folder}; images are {kept}"
 
 
 def _ledger(settings: Settings) -> str:

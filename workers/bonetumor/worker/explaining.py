@@ -61,6 +61,8 @@ def explain(ledger: Ledger, study: UID) -> str:
 
 
 def _origin(instances: Sequence[Instance]) -> str:
+    if not instances:
+        return "Its images were removed: see below."
     senders = Counter(
         (i.calling_ae_title, i.called_ae_title or "us")
         for i in sorted(instances, key=lambda i: i.received_at)

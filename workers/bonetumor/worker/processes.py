@@ -27,6 +27,7 @@ from bonetumor.worker.tasks import Doorbell, add_tasks
 _log = structlog.get_logger(__name__)
 _RING_AGAIN_S = 15.0
 _STOP_S = 10.0
+_REMOVE_EVERY_S = 600.0
 
 
 def listen(settings: Settings) -> None:
@@ -43,10 +44,21 @@ def listen(settings: Settings) -> None:
     def close_studies() -> None:
         close_complete_studies(completeness, close)
 
+    retention = wiring.build_retention(settings, ledger)
+
+    def remove_old() -> None:
+        removed = retention.once()
+        if removed:
+            _log.info("removed", studies=removed)
+
     # Asking the archive may take its time; ringing must not wait for it.
     rounds = [
-        threading.Thread(target=_again_and_again, args=(each, settings.queue.sweep_s, stopping))
-        for each in (close_studies, sweep.once)
+        threading.Thread(target=_again_and_again, args=(each, every_s, stopping))
+        for each, every_s in (
+            (close_studies, settings.queue.sweep_s),
+            (sweep.once, settings.queue.sweep_s),
+            (remove_old, _REMOVE_EVERY_S),
+        )
     ]
     for thread in rounds:
         thread.start()

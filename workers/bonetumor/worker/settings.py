@@ -249,6 +249,17 @@ class QueueSettings(_Group):
     sweep_s: float = Field(0.5, gt=0, description="How often waiting steps are looked for")
 
 
+class RetentionSettings(_Group):
+    """How long images and evidence stay here. Results, events and deletion records always do."""
+
+    keep_days: float | None = Field(
+        None,
+        gt=0,
+        description="Images and evidence of a study are removed so long after it has ended; none "
+        "keeps them for ever",
+    )
+
+
 class ModelSettings(_Group):
     """The weights."""
 
@@ -294,6 +305,7 @@ class Settings(BaseSettings):
     ehr: EhrSettings | None = Field(None, description="Where evidence comes from and reports go")
     web: WebSettings | None = Field(None, description="Our own FHIR service; none for no service")
     queue: QueueSettings = QueueSettings()
+    retention: RetentionSettings = RetentionSettings()
     model: ModelSettings = ModelSettings()
 
     @classmethod

@@ -15,15 +15,17 @@ from bonetumor.dicom.negotiation import Policy
 from bonetumor.dicom.normalized import NormalizedServices
 from bonetumor.dicom.peer import Peer, PeerAddress
 from bonetumor.dicom.reader import SpooledStudies
+from bonetumor.dicom.removal import SpooledFiles
 from bonetumor.dicom.tls import client_context, server_context
 from bonetumor.dicom.upper_layer import Deadlines
 from bonetumor.dicom.web import Dicomweb
 from bonetumor.domain.errors import Misconfigured, StorageUnavailable
 from bonetumor.domain.progress import Claim
-from bonetumor.service.complete import Completeness, Waits
+from bonetumor.service.complete import Arrived, Completeness, Waits, doubt
 from bonetumor.service.intake import Intake
 from bonetumor.service.ledger import Closing, Ledger, Receiving
 from bonetumor.service.ports import StudySource
+from bonetumor.service.retain import Retention
 from bonetumor.service.rules import Judgement, Rule, judge, parse_rule
 from bonetumor.store.engine import open_engine
 from bonetumor.store.ledger import SqlLedger
@@ -146,16 +148,27 @@ def build_source(settings: Settings, ledger: Ledger) -> StudySource | None:
     return PacsArchive(build_peer(settings, archive), intake, fetching=archive.fetch)
 
 
+def build_retention(settings: Settings, ledger: Ledger) -> Retention:
+    """What removes images and evidence that are old enough."""
+    days = settings.retention.keep_days
+    return Retention(
+        ledger=ledger,
+        files=SpooledFiles(build_spool(settings)),
+        clock=now,
+        keep=None if days is None else timedelta(days=days),
+    )
+
+
 def build_rules(settings: Settings) -> list[Rule]:
     """The site's rules; raises Misconfigured if one cannot be read."""
     return [parse_rule(rule.when, rule.then) for rule in settings.rules]
 
 
-def build_closing(settings: Settings, ledger: Ledger) -> Callable[[Receiving, str], bool]:
+def build_closing(settings: Settings, ledger: Ledger) -> Callable[[Receiving, Arrived], bool]:
     """What closes a study that is complete, once the rules have said whether it is for us."""
     rules, studies = build_rules(settings), build_studies(settings)
 
-    def close(receiving: Receiving, how: str) -> bool:
+    def close(receiving: Receiving, arrived: Arrived) -> bool:
         judgement = Judgement()
         if rules:
             facts = studies.facts(ledger.study(receiving.study_instance_uid))
@@ -164,9 +177,10 @@ def build_closing(settings: Settings, ledger: Ledger) -> Callable[[Receiving, st
             Closing(
                 study_instance_uid=receiving.study_instance_uid,
                 revision=receiving.revision,
-                completeness=how,
+                completeness=arrived.how,
                 urgent=judgement.urgent,
                 unwanted=judgement.unwanted,
+                doubt=doubt(receiving, arrived),
             )
         )
 

@@ -1,0 +1,1 @@
+"""Revisions, each named after the schema that it leads to."""
