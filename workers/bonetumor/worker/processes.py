@@ -14,18 +14,18 @@ import structlog
 from filelock import FileLock, Timeout
 
 from bonetumor.domain.errors import BoneTumorError, Misconfigured, ModelFault
-from bonetumor.domain.progress import Errand, Step
+from bonetumor.domain.progress import Step
 from bonetumor.service.complete import close_complete_studies
-from bonetumor.service.ledger import Leases, Ledger, Overview
+from bonetumor.service.ledger import Leases, Ledger
 from bonetumor.service.walk import Walk, Work
 from bonetumor.worker import wiring, wiring_ehr, wiring_results
 from bonetumor.worker.app import GPU, IO, build_app, kind_of, queues_of
 from bonetumor.worker.settings import Settings
 from bonetumor.worker.steps import GpuSteps, IoSteps
+from bonetumor.worker.sweep import Sweep
 from bonetumor.worker.tasks import Doorbell, add_tasks
 
 _log = structlog.get_logger(__name__)
-_RING_AGAIN_S = 15.0
 _STOP_S = 10.0
 _REMOVE_EVERY_S = 600.0
 
@@ -78,27 +78,6 @@ def _again_and_again(once: Callable[[], None], every_s: float, stopping: threadi
                 _log.error("round failed", error=error.code, reason=str(error))
     finally:
         stopping.set()
-
-
-class Sweep:
-    """Rings for due steps, again if nobody seems to have heard."""
-
-    def __init__(self, ledger: Overview, bell: Doorbell) -> None:
-        self._ledger = ledger
-        self._bell = bell
-        self._rung: dict[Errand, float] = {}
-
-    def once(self) -> None:
-        """One round."""
-        now = time.monotonic()
-        due = dict.fromkeys(self._ledger.due())
-        self._rung = {
-            k: at for k, at in self._rung.items() if k in due and now - at < _RING_AGAIN_S
-        }
-        for errand in due:
-            if errand not in self._rung:
-                self._bell.ring(errand)
-                self._rung[errand] = now
 
 
 def work(settings: Settings, queues: Sequence[str]) -> None:

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable
 
 import structlog
 from celery import Celery
-from kombu.exceptions import OperationalError
+from kombu import Connection
+from kombu.exceptions import ChannelError, OperationalError
 
 from bonetumor.domain.errors import InvalidInput
 from bonetumor.domain.progress import Content, Errand, Step
@@ -20,6 +21,23 @@ class Doorbell:
 
     def __init__(self, app: Celery) -> None:
         self._app = app
+        self._connection: Connection | None = None
+
+    def waiting(self, queue: str) -> int | None:
+        """How many messages of a queue nobody has taken yet; None if the broker does not answer."""
+        if self._connection is None:
+            self._connection = self._app.connection_for_write()
+        broken = (OperationalError, OSError, *self._connection.connection_errors)
+        try:
+            with self._connection.channel() as channel:
+                return int(channel.queue_declare(queue=queue, passive=True).message_count)
+        except ChannelError:
+            return 0  # nobody has rung there yet
+        except broken as error:
+            _log.warning("broker unavailable", error=type(error).__name__)
+            self._connection.release()
+            self._connection = None
+            return None
 
     def ring(self, errand: Errand) -> None:
         """Sends the message; a broker that is down is logged and left to the sweep."""
