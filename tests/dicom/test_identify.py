@@ -1,7 +1,11 @@
 """The quick reading of keys against pydicom's parser: the same keys, or none."""
 
+import resource
+import time
+import zlib
 from io import BytesIO
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydicom import Dataset
@@ -16,6 +20,7 @@ from pydicom.uid import (
 )
 
 from bonetumor.dicom.identify import HEAD_BYTES, identify, identify_head
+from bonetumor.domain.errors import ObjectTooLarge
 from kit import studies
 
 
@@ -55,6 +60,23 @@ def test_keys_inside_of_sequences_are_not_the_object_s():
     image = _image(ReferencedImageSequence=[other], SourceImageSequence=[other])
     data = _encoded(image)
     assert identify_head(data, ExplicitVRLittleEndian).sop_instance_uid == image.SOPInstanceUID
+
+
+def test_a_deflated_bomb_is_refused_before_anyone_inflates_it():
+    """Six hundred megabytes of zeros in half a megabyte; and an image of the same kind is not."""
+    deflater = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    parts = [deflater.compress(_PLAIN)]
+    parts += [deflater.compress(bytes(1024**2)) for _ in range(20)]
+    image = b"".join([*parts, deflater.copy().flush()])
+    assert identify(BytesIO(image), DeflatedExplicitVRLittleEndian).sop_instance_uid
+    parts += [deflater.compress(bytes(1024**2)) for _ in range(580)]
+    bomb = b"".join([*parts, deflater.flush()])
+    assert len(bomb) < 1024**2
+    before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
+    with pytest.raises(ObjectTooLarge, match="once inflated"):
+        identify(BytesIO(bomb), DeflatedExplicitVRLittleEndian)
+    assert time.monotonic() - began < 5
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024  # KiB
 
 
 def test_a_long_comment_in_front_is_left_to_the_parser():

@@ -104,7 +104,7 @@ def test_an_unknown_patient_is_held_and_runs_once_the_ehr_knows_it(
         plugin, study
     )
     fhir_server.load(studies.record(301))
-    assert plugin.command("retry", study).returncode == 0
+    assert plugin.command("replay", study).returncode == 0
     assert plugin.wait(study, StudyState.DONE) is StudyState.DONE
     assert len(orthanc.structured_reports(study)) == 1
 
@@ -194,5 +194,5 @@ def test_weights_that_do_not_match_their_hash_stop_assessing_and_lose_nothing(tm
         assert "FAIL weights" in checked.stdout
         assert "WeightsMismatch: weights: expected SHA-256" in checked.stdout
         weights.write_bytes(good)
-        assert "1 of 1 stopped studies run again" in plugin.command("retry", "--all").stdout
+        assert "1 of 1 stopped studies run again" in plugin.command("replay", "--all").stdout
         assert plugin.wait(study, StudyState.DONE) is StudyState.DONE

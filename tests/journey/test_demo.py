@@ -138,7 +138,7 @@ def test_assess_gives_one_entry_per_file_and_an_error_for_each_that_is_none(tmp_
 
 def test_help_and_wrong_settings_are_plain(monkeypatch, tmp_path):
     help_text = CliRunner().invoke(app, ["--help"]).stdout
-    for command in ("demo", "serve", "listen", "worker", "status", "retry", "doctor", "assess"):
+    for command in ("demo", "serve", "listen", "worker", "status", "replay", "doctor", "assess"):
         assert command in help_text
     wrong = tmp_path / "wrong.toml"
     wrong.write_text('[listener]\nport = "many"\nspeed = 3\n')

@@ -176,7 +176,7 @@ def test_a_rejected_case_stays_rejected_whatever_comes_late(stopped):
     wait_until(lambda: _revision(plugin, study) == 2, 30, "the late image")
     assert plugin.state(study) is StudyState.REJECTED
     assert "late instance" in plugin.command("status", study, "--json").stdout
-    assert plugin.command("retry", study).returncode == 2
+    assert plugin.command("replay", study).returncode == 2
 
 
 def _tracking(report):

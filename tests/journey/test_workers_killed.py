@@ -4,12 +4,7 @@ A short form here; `make soak` has SOAK_STUDIES, and restarts the broker SOAK_RE
 """
 
 import os
-import random
 import shutil
-import signal
-import subprocess
-import sys
-import threading
 import time
 from contextlib import ExitStack
 
@@ -17,13 +12,14 @@ import pytest
 
 from bonetumor.domain.progress import StudyState
 from kit import studies
+from kit.crew import IO_WORKER, LISTENER, Crew
 from kit.plugin import Plugin, storescu
-from kit.servers import ENDS_WITH_US, answers, free_port, rabbitmq_server, redis_server, wait_until
+from kit.servers import answers, free_port, rabbitmq_server, redis_server, wait_until
 from kit.sleeper import sleeper
 
 STUDIES = int(os.environ.get("SOAK_STUDIES", "12"))
 RESTARTS = int(os.environ.get("SOAK_RESTARTS", "2"))
-SEED, KILL_EVERY_S, RECONCILED_S = 20261124, 2.0, 120
+RECONCILED_S = 120
 BROKERS = {"embedded": None, "redis": redis_server, "rabbitmq": rabbitmq_server}
 
 
@@ -38,10 +34,7 @@ def test_every_study_has_one_result(broker, tmp_path, orthanc):
             BONETUMOR_QUEUE__MAX_ATTEMPTS="50",
             BONETUMOR_ARCHIVE__ASK="false",
         )
-        io = ("-m", "bonetumor.worker", "worker", "--queues", "io")
-        with Crew(
-            plugin, [("-m", "bonetumor.worker", "listen"), io, io, *[sleeper(0.05)] * 2]
-        ) as crew:
+        with Crew(plugin, [LISTENER, IO_WORKER, IO_WORKER, *[sleeper(0.05)] * 2]) as crew:
             wait_until(lambda: answers(plugin.port), 60, "listener")
             paths, uids = studies.write_many(tmp_path / "studies", broker, STUDIES)
             storescu(plugin.port, *paths)
@@ -53,7 +46,7 @@ def test_every_study_has_one_result(broker, tmp_path, orthanc):
             wait_until(lambda: _done(plugin) == STUDIES, RECONCILED_S, f"{STUDIES} studies done")
             print(
                 f"{broker}: {STUDIES} studies, {crew.kills} kills, {server.restarts} restarts, "
-                f"reconciled {time.monotonic() - began:.0f} s after, seed {SEED}"
+                f"reconciled {time.monotonic() - began:.0f} s after, seed {Crew.SEED}"
             )
     assert crew.kills >= 2
     assert [len(orthanc.structured_reports(uid)) for uid in uids] == [1] * STUDIES
@@ -86,7 +79,7 @@ class Broker:
     def trouble(self, restarts, messages):
         """Restarts it every few seconds, once with nothing left of what it held."""
         for number in range(restarts):
-            time.sleep(2 * KILL_EVERY_S)
+            time.sleep(2 * Crew.KILL_EVERY_S)
             self._up.close()
             if number == restarts // 2:
                 shutil.rmtree(self._folder, ignore_errors=True)
@@ -94,47 +87,4 @@ class Broker:
                     message.unlink(missing_ok=True)
             self._start()
             self.restarts += 1
-        time.sleep(2 * KILL_EVERY_S)
-
-
-class Crew:
-    """Processes that are started again when they die; all but the first are killed, one by one."""
-
-    def __init__(self, plugin, commands):
-        self._plugin, self._commands = plugin, commands
-        self.kills, self.kills_wanted = 0, threading.Event()
-        self._stop = threading.Event()
-        self._random = random.Random(SEED)
-        self._thread = threading.Thread(target=self._watch)
-
-    def __enter__(self):
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._stop.set()
-        self._thread.join()
-
-    def _start(self, command):
-        with (self._plugin.folder / "crew.log").open("ab") as log:
-            return subprocess.Popen(
-                [*ENDS_WITH_US, sys.executable, *command],
-                env=self._plugin.environment,
-                stdout=log,
-                stderr=log,
-            )
-
-    def _watch(self):
-        crew = [self._start(command) for command in self._commands]
-        next_kill = time.monotonic()
-        while not self._stop.wait(0.1):
-            for place, process in enumerate(crew):
-                if process.poll() is not None:
-                    crew[place] = self._start(self._commands[place])
-            if self.kills_wanted.is_set() and time.monotonic() >= next_kill:
-                self._random.choice(crew[1:]).send_signal(signal.SIGKILL)
-                self.kills += 1
-                next_kill = time.monotonic() + KILL_EVERY_S
-        for process in crew:
-            process.kill()
-            process.wait()
+        time.sleep(2 * Crew.KILL_EVERY_S)

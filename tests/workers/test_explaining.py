@@ -63,7 +63,7 @@ def test_each_destination_by_itself(ledger):
     [
         (
             StudyState.FAILED,
-            "it failed (gather: a reason). Once the cause is mended, `bonetumor retry 1.2.3",
+            "it failed (gather: a reason). Once the cause is mended, `bonetumor replay 1.2.3",
         ),
         (
             StudyState.HELD,

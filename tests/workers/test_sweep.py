@@ -7,7 +7,7 @@ import pytest
 
 from bonetumor.domain.progress import Step
 from bonetumor.worker import sweep
-from bonetumor.worker.app import build_app, queue_of
+from bonetumor.worker.app import GPU, IO, build_app, queue_of, queues_of
 from bonetumor.worker.settings import Settings
 from bonetumor.worker.sweep import MOST_WAITING, RING_AGAIN_S, Sweep
 from bonetumor.worker.tasks import Doorbell
@@ -95,7 +95,8 @@ def test_a_full_queue_holds_up_no_other(now):
     urgent = replace(errand(Step.GATHER, study="2.1"), urgent=True)
     swept = Sweep(Ledger(*errands(1000), urgent, errand(Step.ASSESS, study="2.2")), bell)
     swept.once()
-    assert Counter(map(queue_of, bell.messages)) == {"io": MOST_WAITING, "io-urgent": 1, "gpu": 1}
+    (io_urgent, io), (_, gpu) = queues_of(IO), queues_of(GPU)
+    assert Counter(map(queue_of, bell.messages)) == {io: MOST_WAITING, io_urgent: 1, gpu: 1}
 
 
 def test_a_broker_that_is_down_is_not_rung_and_heard_of_once_it_is_back(now):
@@ -113,11 +114,12 @@ def test_a_broker_that_is_down_is_not_rung_and_heard_of_once_it_is_back(now):
 def test_messages_that_wait_are_counted_on_every_broker(server, tmp_path):
     def counted(url):
         bell = Doorbell(build_app(Settings(folder=tmp_path / "plugin", queue={"url": url})))
-        counts = [bell.waiting("io")]
+        (_, io), (_, gpu) = queues_of(IO), queues_of(GPU)
+        counts = [bell.waiting(io)]
         for number in range(3):
             bell.ring(errand(Step.GATHER, study=f"1.{number + 1}"))
-            counts.append(bell.waiting("io"))
-        return bell, [*counts, bell.waiting("gpu")]
+            counts.append(bell.waiting(io))
+        return bell, [*counts, bell.waiting(gpu)]
 
     if server is None:
         assert counted("")[1] == [0, 1, 2, 3, 0]
@@ -125,4 +127,4 @@ def test_messages_that_wait_are_counted_on_every_broker(server, tmp_path):
     with server(tmp_path / "broker") as url:
         bell, counts = counted(url)
     assert counts == [0, 1, 2, 3, 0]
-    assert bell.waiting("io") is None
+    assert bell.waiting(queues_of(IO)[1]) is None

@@ -15,12 +15,13 @@ from pydicom.uid import UID as TransferSyntax
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_16, EXPLICIT_VR_LENGTH_32
 
-from bonetumor.domain.errors import InvalidInput, NotDicom
+from bonetumor.domain.errors import InvalidInput, NotDicom, ObjectTooLarge
 from bonetumor.domain.study import InstanceKeys
 from bonetumor.domain.uid import UID, parse_uid
 
 _LAST_KEY = 0x0020000E  # Series Instance UID: tags ascend, so nothing we need comes after it
 _INFLATED_HEAD_BYTES = 1024 * 1024
+_MAX_INFLATED_BYTES = 512 * 1024**2
 HEAD_BYTES = 8192
 _SHORT, _LENGTH = struct.Struct("<HH2sH"), struct.Struct("<L")
 _LONG_VRS = frozenset(vr.encode() for vr in EXPLICIT_VR_LENGTH_32)
@@ -41,6 +42,7 @@ def identify(stored: BinaryIO, transfer_syntax_uid: UID) -> InstanceKeys:
 
     Raises:
         NotDicom: it cannot be parsed, or a key is absent or no UID.
+        ObjectTooLarge: it is deflated, and would be larger than any image that is taken.
     """
     syntax = TransferSyntax(transfer_syntax_uid)
     source: BinaryIO = stored
@@ -134,9 +136,21 @@ def _key(head: Dataset, keyword: str) -> UID:
 
 
 def _inflate_head(stored: BinaryIO) -> bytes:
-    """The first megabyte of a deflated data set; never more, whatever it would grow to."""
+    """The first megabyte of a deflated data set, once it is known how large all of it is.
+
+    Whoever reads the object later inflates it in one piece: half a megabyte may become a gigabyte.
+    """
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
-        return inflater.decompress(stored.read(_INFLATED_HEAD_BYTES), _INFLATED_HEAD_BYTES)
+        head = inflater.decompress(stored.read(_INFLATED_HEAD_BYTES), _INFLATED_HEAD_BYTES)
+        size, rest = len(head), inflater.unconsumed_tail
+        while not inflater.eof and (rest := rest or stored.read(_INFLATED_HEAD_BYTES)):
+            size += len(inflater.decompress(rest, _INFLATED_HEAD_BYTES))
+            rest = inflater.unconsumed_tail
+            if size > _MAX_INFLATED_BYTES:
+                raise ObjectTooLarge(
+                    f"object: expected at most {_MAX_INFLATED_BYTES} bytes once inflated, got more"
+                )
     except zlib.error as error:
         raise NotDicom("data set: expected deflated bytes, got what does not inflate") from error
+    return head

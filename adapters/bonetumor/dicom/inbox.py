@@ -10,6 +10,7 @@ import os
 import shutil
 import struct
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -58,6 +59,10 @@ class Spool:
             return SpooledObject(announced, part, self._lasting, self._max_object_bytes)
         except OSError as error:
             raise StorageUnavailable(f"spool: expected to write, got {error.strerror}") from error
+
+    def has_room(self) -> bool:
+        """Whether more is free than what is never used: as much again, for those who send now."""
+        return shutil.disk_usage(self.folder).free >= 2 * self._min_free_bytes
 
     def path(self, instance: Instance) -> Path:
         """Where a recorded instance lies."""
@@ -161,7 +166,8 @@ class SpooledObject:
 
     def discard(self) -> None:
         """Removes what was not published."""
-        self._file.close()
+        with suppress(OSError):  # a full disk does not take what is still to be written
+            self._file.close()
         if self._published is None:
             self._part.unlink(missing_ok=True)
 

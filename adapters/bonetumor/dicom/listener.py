@@ -9,7 +9,14 @@ from dataclasses import dataclass
 import structlog
 
 from bonetumor.dicom.association import Association
-from bonetumor.dicom.negotiation import Policy, Refusal, congestion, negotiate, storage_contexts
+from bonetumor.dicom.negotiation import (
+    Peer,
+    Policy,
+    Refusal,
+    congestion,
+    negotiate,
+    storage_contexts,
+)
 from bonetumor.dicom.normalized import NormalizedServices
 from bonetumor.dicom.upper_layer import Deadlines, Wire
 from bonetumor.domain.errors import BoneTumorError, Misconfigured, Unavailable
@@ -125,6 +132,8 @@ class Listener:
         wire = Wire(connection, max_pdu_bytes=self._policy.max_pdu_bytes, deadlines=self._deadlines)
         try:
             agreed = negotiate(wire.read_associate(), self._policy, self._supported)
+            if isinstance(agreed, Peer) and agreed.may_store and not self._intake.has_room():
+                agreed = Refusal(reason="disk: expected room, got little", answer=congestion())
             wire.send(agreed.answer)
             if isinstance(agreed, Refusal):
                 _log.warning("association refused", peer=peer, reason=agreed.reason)

@@ -28,6 +28,12 @@ from bonetumor.dicom.inbox import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSI
 from bonetumor.dicom.upper_layer import ProtocolViolation
 
 _T = TypeVar("_T")
+_TOLD = (
+    StorageCommitmentPushModel,
+    ModalityPerformedProcedureStep,
+    InstanceAvailabilityNotification,
+)
+_NOT_STORAGE = frozenset({Verification, *_TOLD})
 APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
 
 
@@ -48,6 +54,11 @@ class Peer:
     max_pdu_bytes: int
     contexts: Mapping[int, AcceptedContext]
     answer: bytes
+
+    @property
+    def may_store(self) -> bool:
+        """Whether any context is for storage; an echo or a notification needs no room."""
+        return any(c.abstract_syntax not in _NOT_STORAGE for c in self.contexts.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,14 +87,7 @@ def storage_contexts() -> list[PresentationContext]:
         for context in AllStoragePresentationContexts
     ]
     plain = [ImplicitVRLittleEndian, *syntaxes]
-    told = [
-        build_context(sop_class, plain)
-        for sop_class in (
-            StorageCommitmentPushModel,
-            ModalityPerformedProcedureStep,
-            InstanceAvailabilityNotification,
-        )
-    ]
+    told = [build_context(sop_class, plain) for sop_class in _TOLD]
     # An archive that answers storage commitment opens the association in the role of the SCP.
     told[0].scu_role = told[0].scp_role = True
     return [*contexts, *told, build_context(Verification, plain)]

@@ -1,7 +1,7 @@
 """Reading stored studies: the StudyReader port over the spool."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -25,11 +25,15 @@ _FACTS = {
 }
 
 
-class SpooledStudies:
-    """Headers and images of studies in the spool."""
+Decode = Callable[[Path], Iterator[ClinicalImage]]
 
-    def __init__(self, spool: Spool) -> None:
+
+class SpooledStudies:
+    """Headers and images of studies in the spool. `decode` gives the frames of a file."""
+
+    def __init__(self, spool: Spool, decode: Decode | None = None) -> None:
         self._spool = spool
+        self._decode = decode or decode_here
 
     def header(self, study: Study) -> StudyHeader:
         """What the first image of the study states; the first object if there is no image."""
@@ -60,7 +64,7 @@ class SpooledStudies:
             study.instances, key=lambda i: (i.keys.series_instance_uid, i.keys.sop_instance_uid)
         ):
             if is_assessed(instance.keys.sop_class_uid):
-                yield from present(read_file(self._spool.path(instance)))
+                yield from self._decode(self._spool.path(instance))
 
     def image_datasets(self, study: Study) -> list[Dataset]:
         """Every image of the study without its pixels."""
@@ -77,6 +81,11 @@ def _ranked(study: Study) -> list[Instance]:
         study.instances,
         key=lambda i: (not is_assessed(i.keys.sop_class_uid), i.keys.sop_instance_uid),
     )
+
+
+def decode_here(path: Path) -> Iterator[ClinicalImage]:
+    """Every frame of a file, decoded in this process."""
+    return present(read_file(path))
 
 
 def read_file(path: Path, *, pixels: bool = True) -> Dataset:

@@ -19,6 +19,10 @@ class Intake:
         """A place for an object that is about to be sent."""
         return self._inbox.open(announced)
 
+    def has_room(self) -> bool:
+        """Whether a new sender may begin."""
+        return self._inbox.has_room()
+
     def refuse(self, calling_ae_title: str, sop_instance_uid: str, error: BoneTumorError) -> None:
         """Remembers that an object was not taken; never fails, the sender is being told anyway."""
         try:

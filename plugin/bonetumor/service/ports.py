@@ -73,6 +73,10 @@ class Inbox(Protocol):
         """A new object; raises StorageUnavailable where there is no room."""
         ...
 
+    def has_room(self) -> bool:
+        """Whether there is room for more than what is on its way in already."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Holding:

@@ -72,12 +72,26 @@ class Walk:
         self._work = work
         self._owner = owner
         self._retry_after = retry_after
+        self._claim: Claim | None = None
+
+    def give_up(self, problem: str) -> None:
+        """Gives back the step that is being done, as a crash: the process is about to end."""
+        claim = self._claim
+        if claim is not None:
+            self._ledger.drop(claim, problem, self._clock() + self._retry_after(claim))
 
     def take(self, errand: Errand) -> Sequence[Errand]:
         """Does the step if it is due; answers the errands that are due after it."""
         claim = self._ledger.claim(errand, self._owner)
         if claim is None:
             return ()
+        self._claim = claim
+        try:
+            return self._do(errand, claim)
+        finally:
+            self._claim = None
+
+    def _do(self, errand: Errand, claim: Claim) -> Sequence[Errand]:
         try:
             outcome = self._work[errand.step](claim)
         except Unavailable as error:

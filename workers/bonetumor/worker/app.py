@@ -25,7 +25,7 @@ def kind_of(step: Step) -> str:
 def queues_of(kind: str) -> tuple[str, str]:
     """The queues of a kind. Workers take from both in turn: urgent studies do not wait behind the
     others, and do not starve them."""
-    return f"{kind}-urgent", kind
+    return f"bonetumor.{kind}-urgent", f"bonetumor.{kind}"
 
 
 def queue_of(errand: Errand) -> str:
@@ -34,7 +34,17 @@ def queue_of(errand: Errand) -> str:
     return urgent if errand.urgent else usual
 
 
-_DELIVERY_LIMIT = 3
+# Of RabbitMQ: messages that kill whoever takes them end here, for people to see. The ledger counts
+# attempts by itself and says what became of the study. Arguments of a queue that is there cannot be
+# changed, so that none of these follows the settings.
+DEAD = "bonetumor.dead"
+_QUORUM = {
+    "x-queue-type": "quorum",
+    "x-delivery-limit": 3,
+    "x-dead-letter-exchange": "",
+    "x-dead-letter-routing-key": DEAD,
+}
+_DEAD_LETTERS = {"x-queue-type": "quorum", "x-max-length": 10_000}
 
 
 def build_app(settings: Settings) -> Celery:
@@ -52,7 +62,7 @@ def build_app(settings: Settings) -> Celery:
         worker_send_task_events=False,
         broker_connection_retry_on_startup=True,
         task_create_missing_queues=False,
-        task_default_queue=IO,
+        task_default_queue=queues_of(IO)[1],
         task_queues=[_queue(name, settings) for kind in KINDS for name in queues_of(kind)],
         broker_transport_options=_transport_options(settings),
     )
@@ -60,11 +70,20 @@ def build_app(settings: Settings) -> Celery:
 
 
 def _queue(name: str, settings: Settings) -> Queue:
-    arguments: dict[str, Any] = {}
+    exchange = Exchange(name, type="direct")
     if settings.queue.url.startswith("amqp"):
-        arguments = {"x-queue-type": "quorum", "x-delivery-limit": _DELIVERY_LIMIT}
-    exchange = Exchange(f"bonetumor.{name}", type="direct")
-    return Queue(name, exchange, routing_key=name, queue_arguments=arguments)
+        return _QuorumQueue(name, exchange, routing_key=name, queue_arguments=_QUORUM)
+    return Queue(name, exchange, routing_key=name)
+
+
+class _QuorumQueue(Queue):
+    """A quorum queue of RabbitMQ, declared together with the one that its dead letters go to."""
+
+    def queue_declare(
+        self, nowait: bool = False, passive: bool = False, channel: Any = None
+    ) -> Any:
+        Queue(DEAD, queue_arguments=_DEAD_LETTERS)(channel or self.channel).declare()
+        return super().queue_declare(nowait=nowait, passive=passive, channel=channel)
 
 
 def _transport_options(settings: Settings) -> dict[str, Any]:

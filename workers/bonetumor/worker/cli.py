@@ -1,6 +1,7 @@
 """The `bonetumor` command line."""
 
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -8,7 +9,7 @@ import typer
 from rich.console import Console
 
 from bonetumor.domain.errors import BoneTumorError
-from bonetumor.domain.progress import StudyState
+from bonetumor.domain.progress import STOPPED, StudyState
 from bonetumor.domain.uid import parse_uid
 from bonetumor.worker import cases, ehr, research
 from bonetumor.worker.log import start_logging
@@ -129,17 +130,36 @@ def explain(
 
 
 @app.command()
-def retry(
+@app.command("retry", hidden=True)  # its earlier name
+def replay(
     study: Annotated[str | None, typer.Argument(help="Study Instance UID")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Every held or failed study")] = False,
+    problem: Annotated[
+        str, typer.Option(help="Those whose problem has these words, whatever their case")
+    ] = "",
+    state: Annotated[StudyState | None, typer.Option(help="Those that are held, or failed")] = None,
+    since: Annotated[
+        datetime | None, typer.Option(help="Those that stopped at this time (UTC) or later")
+    ] = None,
+    dry: Annotated[bool, typer.Option("--dry-run", help="Only show which they are")] = False,
     settings: SettingsFile = None,
 ) -> None:
-    """Lets a held or failed study, or all of them, run again from where they stopped."""
-    from bonetumor.worker import inspection  # start fast
+    """Lets studies that are held or failed run again from where they stopped: one, some or all."""
+    from bonetumor.worker import replaying  # start fast
 
-    if everything == (study is not None):
-        raise typer.BadParameter("expected a Study Instance UID or --all")
-    inspection.retry_studies(_start(settings, "retry"), study, _out)
+    some = bool(problem) or state is not None or since is not None
+    if (study is not None) + everything + some != 1:
+        raise typer.BadParameter("expected a Study Instance UID, --all, or a filter")
+    if state not in (None, *STOPPED):
+        raise typer.BadParameter(f"expected --state held or failed, got {state}")
+    chosen = replaying.Filter(
+        states=STOPPED if state is None else {state}, problem=problem, since=since
+    )
+    ledger = replaying.open_ledger(_start(settings, "replay"))
+    if study is not None:
+        replaying.replay_one(ledger, study, _out, dry=dry)
+    else:
+        replaying.replay(ledger, chosen, _out, dry=dry)
 
 
 @app.command()

@@ -101,7 +101,8 @@ def _storage_scp(settings: Settings) -> Sequence[str]:
             f"checked; callers allowed: {callers}. Maximum PDU {listener.max_pdu_bytes} bytes, "
             "offered and enforced. Deadlines: association request "
             f"{listener.associate_deadline_s:g} s, whole PDU {listener.pdu_deadline_s:g} s, idle "
-            f"{listener.idle_deadline_s:g} s."
+            f"{listener.idle_deadline_s:g} s. Associations for storage are rejected (transient, "
+            "temporary congestion) while too many are open, or the disk has little room."
         ),
         (
             f"{len(storage)} SOP classes, each in {len(syntaxes)} transfer syntaxes; of several in "

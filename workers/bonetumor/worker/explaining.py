@@ -28,8 +28,8 @@ _NOW = {
     StudyState.DONE: "it is done: every destination has confirmed.",
     StudyState.HELD: "it is held, and a person must decide ({problem}). Then "
     "`bonetumor cases release {study}` or `bonetumor cases reject {study}`.",
-    StudyState.FAILED: "it failed ({problem}). Once the cause is mended, `bonetumor retry {study}` "
-    "goes on where it stopped.",
+    StudyState.FAILED: "it failed ({problem}). Once the cause is mended, "
+    "`bonetumor replay {study}` goes on where it stopped.",
     StudyState.REJECTED: "a person has rejected it ({problem}). Nothing more happens.",
     StudyState.UNWANTED: "no rule wants it ({problem}). `bonetumor cases run {study}` runs it by "
     "hand.",

@@ -1,4 +1,4 @@
-"""`status` and `retry`: where every study is, and letting a stopped one run again."""
+"""`status`: where every study is."""
 
 import json
 from collections.abc import Sequence
@@ -10,14 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from bonetumor.domain.errors import InvalidInput
-from bonetumor.domain.progress import (
-    NEXT_STEP,
-    STOPPED,
-    Delivery,
-    StudyEvent,
-    StudyProgress,
-    StudyState,
-)
+from bonetumor.domain.progress import NEXT_STEP, Delivery, StudyEvent, StudyProgress, StudyState
 from bonetumor.domain.uid import parse_uid
 from bonetumor.worker import wiring
 from bonetumor.worker.settings import Settings
@@ -88,19 +81,6 @@ def show_refusals(settings: Settings, out: Console, *, as_json: bool) -> None:
         )
     table.columns[3].overflow = "fold"
     out.print(table)
-
-
-def retry_studies(settings: Settings, study: str | None, out: Console) -> None:
-    """Lets one stopped study run again, or all; raises InvalidInput if the one was not stopped."""
-    if study is None:
-        ledger = wiring.build_ledger(settings)
-        stopped = [p.study_instance_uid for p in ledger.progress(states=STOPPED)]
-        out.print(f"{sum(map(ledger.retry, stopped))} of {len(stopped)} stopped studies run again.")
-        return
-    uid = parse_uid(study, name="Study Instance UID")
-    if not wiring.build_ledger(settings).retry(uid):
-        raise InvalidInput(f"retry: expected a held or failed study, got {study}")
-    out.print(f"{study} runs again.")
 
 
 def _overview(rows: Sequence[StudyProgress]) -> Table:

@@ -24,9 +24,12 @@ from bonetumor.worker.settings import Settings
 from bonetumor.worker.steps import GpuSteps, IoSteps
 from bonetumor.worker.sweep import Sweep
 from bonetumor.worker.tasks import Doorbell, add_tasks
+from bonetumor.worker.watchdog import Watchdog
 
 _log = structlog.get_logger(__name__)
 _STOP_S = 10.0
+# A step ends before its lease does: nobody else has begun it by then.
+_OF_LEASE = 0.95
 _REMOVE_EVERY_S = 600.0
 
 
@@ -104,7 +107,12 @@ def work(settings: Settings, queues: Sequence[str]) -> None:
         owner=wiring.owner(os.getpid()),
         retry_after=lambda claim: wiring.backoff(settings, claim),
     )
-    add_tasks(app, walk, Doorbell(app), [s for s in Step if kind_of(s) in queues])
+    watchdog = Watchdog(
+        limit_s=settings.queue.lease_s * _OF_LEASE,
+        limit_bytes=settings.queue.max_memory_bytes,
+        give_up=walk.give_up,
+    )
+    add_tasks(app, walk, Doorbell(app), [s for s in Step if kind_of(s) in queues], watchdog)
     worker = app.Worker(
         queues=[name for kind in queues for name in queues_of(kind)],
         pool="solo",

@@ -239,7 +239,13 @@ class QueueSettings(_Group):
         "", description="amqp:// or redis:// URL; empty for the embedded one, which needs no server"
     )
     lease_s: float = Field(
-        900.0, gt=0, description="A worker that is silent for so long is given up"
+        900.0,
+        gt=0,
+        description="A step that takes longer is given up, and its worker ended; RabbitMQ's "
+        "consumer_timeout must be longer (it is 30 minutes by default)",
+    )
+    max_memory_bytes: int = Field(
+        8 * 1024**3, gt=0, description="A worker that needs more for one step is ended"
     )
     max_attempts: int = Field(
         3, gt=0, description="Workers that may die on one step before it fails"
@@ -291,7 +297,9 @@ class Settings(BaseSettings):
     folder: Path = Field(Path("var"), description="Where spool, ledger and embedded queues lie")
     ledger_url: str = Field("", description="Database URL; empty for SQLite in the folder")
     min_free_bytes: int = Field(
-        256 * 1024**2, ge=0, description="Free disk space that is never used"
+        256 * 1024**2,
+        ge=0,
+        description="Free disk space that is never used; new senders need twice as much",
     )
     log_format: Literal["text", "json"] = Field("text", description="How log lines look")
     listener: ListenerSettings = ListenerSettings()

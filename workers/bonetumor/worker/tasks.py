@@ -12,6 +12,7 @@ from bonetumor.domain.progress import Content, Errand, Step
 from bonetumor.domain.uid import parse_uid
 from bonetumor.service.walk import Walk
 from bonetumor.worker.app import queue_of
+from bonetumor.worker.watchdog import Watchdog
 
 _log = structlog.get_logger(__name__)
 
@@ -54,13 +55,15 @@ class Doorbell:
             _log.warning("broker unavailable", error=type(error).__name__)
 
 
-def add_tasks(app: Celery, walk: Walk, bell: Doorbell, steps: Iterable[Step]) -> None:
+def add_tasks(
+    app: Celery, walk: Walk, bell: Doorbell, steps: Iterable[Step], watchdog: Watchdog
+) -> None:
     """Registers the steps' tasks with the application."""
     for step in steps:
-        app.task(_task(walk, bell, step), name=_name(step), ignore_result=True)
+        app.task(_task(walk, bell, step, watchdog), name=_name(step), ignore_result=True)
 
 
-def _task(walk: Walk, bell: Doorbell, step: Step) -> Callable[..., None]:
+def _task(walk: Walk, bell: Doorbell, step: Step, watchdog: Watchdog) -> Callable[..., None]:
     def run(
         *,
         study_instance_uid: str,
@@ -79,7 +82,8 @@ def _task(walk: Walk, bell: Doorbell, step: Step) -> Callable[..., None]:
         except (InvalidInput, ValueError) as error:
             _log.error("message refused", step=step, reason=str(error))
             return
-        with structlog.contextvars.bound_contextvars(study_instance_uid=study_instance_uid):
+        bound = structlog.contextvars.bound_contextvars(study_instance_uid=study_instance_uid)
+        with bound, watchdog.watching():
             following = walk.take(errand)
         for after in following:
             bell.ring(after)

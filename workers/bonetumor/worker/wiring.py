@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import httpx
 
 from bonetumor.dicom.archive import PacsArchive, WebArchive
+from bonetumor.dicom.decoding import DecodingChild
 from bonetumor.dicom.inbox import Spool
 from bonetumor.dicom.listener import Limits, Listener
 from bonetumor.dicom.negotiation import Policy
@@ -188,8 +189,8 @@ def build_closing(settings: Settings, ledger: Ledger) -> Callable[[Receiving, Ar
 
 
 def build_studies(settings: Settings) -> SpooledStudies:
-    """The reader of stored studies."""
-    return SpooledStudies(build_spool(settings))
+    """The reader of stored studies. Pixel data is decoded in a child process of its own."""
+    return SpooledStudies(build_spool(settings), DecodingChild().images)
 
 
 def build_peer(settings: Settings, chosen: ArchiveSettings | DestinationSettings) -> Peer:
