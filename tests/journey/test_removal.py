@@ -1,6 +1,7 @@
 """A removed study: its files go, its story stays, and no late image of it is assessed alone."""
 
 import os
+import re
 import time
 
 import pydicom
@@ -32,6 +33,8 @@ def test_a_removed_study_leaves_a_record_and_a_late_image_of_it_is_held(plugin, 
         first.save_as(paths[-1], enforce_file_format=True)
     storescu(plugin.port, *paths[:2])
     assert plugin.wait(study) is StudyState.DONE, plugin.problem(study)
+    heard = plugin.command("status").stdout.split("Workers heard of: ")[1]
+    assert sorted(re.findall(r"(\w+) \d+ s ago", heard)) == ["gpu", "io"]
     folder = plugin.folder / "spool" / study
     for file in folder.iterdir():
         os.utime(file, (time.time() - 7200,) * 2)

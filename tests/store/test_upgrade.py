@@ -15,6 +15,7 @@ from kit.ledger import assessment, complete, deliver, errand, instance, shelved,
 
 BACK_TO_3 = (
     "DROP TABLE removals",
+    "DROP TABLE workers",
     "DROP TABLE alembic_version",
     "CREATE TABLE schema_version (version INTEGER PRIMARY KEY)",
     "INSERT INTO schema_version VALUES (3)",

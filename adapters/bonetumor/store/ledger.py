@@ -1,6 +1,7 @@
 """The ledger: the truth about every study. Each public method is one transaction."""
 
 from bonetumor.store.arriving import Arriving
+from bonetumor.store.attending import Attending
 from bonetumor.store.deciding import Deciding
 from bonetumor.store.looking import Looking
 from bonetumor.store.receiving import Receiving
@@ -10,7 +11,7 @@ from bonetumor.store.upgrade import bring_up
 from bonetumor.store.working import Working
 
 
-class SqlLedger(Receiving, Arriving, Working, Looking, Deciding, Retaining, Shelving):
+class SqlLedger(Receiving, Arriving, Working, Looking, Deciding, Retaining, Attending, Shelving):
     """Studies, instances, steps and events in a relational database."""
 
     def close(self) -> None:

@@ -186,6 +186,16 @@ removals = Table(
     Index("removals_by_files", "files_gone_at"),
 )
 
+# Workers that have been heard of: each hears its own canary through the broker (`worker.canary`).
+workers = Table(
+    "workers",
+    metadata,
+    Column("owner", String(64), primary_key=True),
+    Column("queues", String(32), nullable=False),
+    Column("started_at", DateTime(timezone=True), nullable=False),
+    Column("heard_at", DateTime(timezone=True), nullable=False),
+)
+
 # Reports that the plugin serves itself. `superseded` ones are kept, and found by id alone.
 reports = Table(
     "reports",

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, Table, insert, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, Table, delete, insert, select, update
 
 from bonetumor.domain.assessment import Assessment
 from bonetumor.domain.case import Evidence
@@ -24,7 +24,7 @@ from bonetumor.store import documents as formats
 from bonetumor.store.database import study_row
 from bonetumor.store.delivering import Delivering, may_be_delivered
 from bonetumor.store.rows import instance_of, is_due
-from bonetumor.store.schema import deliveries, documents, events, instances, studies
+from bonetumor.store.schema import deliveries, documents, events, instances, studies, workers
 
 _SENT_BEFORE_SCHEMA_3 = "sr_sent"
 
@@ -222,6 +222,9 @@ class Working(Delivering):
     def free(self, owner_prefix: str) -> int:
         """Takes back every lease of owners that are known to be dead; answers how many."""
         with self._transaction() as connection:
+            connection.execute(
+                delete(workers).where(workers.c.owner.startswith(owner_prefix, autoescape=True))
+            )
             return sum(
                 int(
                     connection.execute(

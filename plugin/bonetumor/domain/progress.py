@@ -155,6 +155,16 @@ class StudyProgress:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSeen:
+    """A worker that has been heard of: its canary came back through the broker at `heard_at`."""
+
+    owner: str
+    queues: str
+    started_at: datetime
+    heard_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
     """An object that was sent and not taken; its sender was told so."""
 

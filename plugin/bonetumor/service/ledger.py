@@ -17,6 +17,7 @@ from bonetumor.domain.progress import (
     StudyEvent,
     StudyProgress,
     StudyState,
+    WorkerSeen,
 )
 from bonetumor.domain.study import Instance, Study
 from bonetumor.domain.uid import UID
@@ -368,6 +369,18 @@ class Leases(Protocol):
         ...
 
 
+class Attendance(Protocol):
+    """The part of the ledger that knows who works."""
+
+    def note_alive(self, owner: str, queues: str) -> None:
+        """Remembers that a worker has been heard of now."""
+        ...
+
+    def workers(self) -> Sequence[WorkerSeen]:
+        """Workers that have been heard of, the last heard first."""
+        ...
+
+
 class Ledger(
     InstanceLedger,
     ArrivalLedger,
@@ -379,6 +392,7 @@ class Ledger(
     RetentionLedger,
     Shelf,
     Leases,
+    Attendance,
     Protocol,
 ):
     """The truth about every study."""

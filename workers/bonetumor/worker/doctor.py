@@ -2,7 +2,9 @@
 
 import shutil
 import socket
+from collections import Counter
 from collections.abc import Callable
+from datetime import timedelta
 
 from kombu.exceptions import OperationalError
 from rich.console import Console
@@ -78,6 +80,15 @@ def _broker(settings: Settings) -> str:
         raise Unavailable(f"broker: expected a connection, got {type(error).__name__}") from error
 
 
+def _workers(settings: Settings) -> str:
+    seen = wiring.build_ledger(settings).workers()
+    late = wiring.now() - timedelta(seconds=4 * settings.queue.canary_s)
+    alive = Counter(worker.queues for worker in seen if worker.heard_at >= late)
+    if not alive:
+        return "none has been heard of lately: is `bonetumor serve` running?"
+    return ", ".join(f"{count} of {queues}" for queues, count in alive.items())
+
+
 def _weights(settings: Settings) -> str:
     manifest = thinking.build_bundle(settings).manifest
     thinking.build_model(settings)
@@ -135,6 +146,7 @@ CHECKS: dict[str, Check] = {
     "listener": _listener,
     "rules": _rules,
     "broker": _broker,
+    "workers": _workers,
     "weights": _weights,
     "archive": _archive,
     "results": _results,

@@ -10,7 +10,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from bonetumor.domain.errors import InvalidInput
-from bonetumor.domain.progress import NEXT_STEP, Delivery, StudyEvent, StudyProgress, StudyState
+from bonetumor.domain.progress import (
+    NEXT_STEP,
+    Delivery,
+    StudyEvent,
+    StudyProgress,
+    StudyState,
+    WorkerSeen,
+)
 from bonetumor.domain.uid import parse_uid
 from bonetumor.worker import wiring
 from bonetumor.worker.settings import Settings
@@ -45,6 +52,7 @@ def show_overview(
         out.print(_overview(rows))
         known = ", ".join(f"{counts[s]} {s}" for s in StudyState if s in counts)
         out.print(f"{sum(counts.values())} studies: {known}; shown are {len(rows)}.")
+    out.print(_workers(ledger.workers()), highlight=False)
     refused = ledger.refusals()
     if refused:
         out.print(f"{len(refused)} objects were refused: see `bonetumor status --refused`.")
@@ -81,6 +89,17 @@ def show_refusals(settings: Settings, out: Console, *, as_json: bool) -> None:
         )
     table.columns[3].overflow = "fold"
     out.print(table)
+
+
+def _workers(seen: Sequence[WorkerSeen]) -> str:
+    if not seen:
+        return "No worker has been heard of: is `bonetumor serve` running?"
+    now = wiring.now()
+    heard = ", ".join(
+        f"{worker.queues} {max(0.0, (now - worker.heard_at).total_seconds()):.0f} s ago"
+        for worker in seen
+    )
+    return f"Workers heard of: {heard}."
 
 
 def _overview(rows: Sequence[StudyProgress]) -> Table:

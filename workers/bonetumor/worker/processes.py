@@ -20,6 +20,7 @@ from bonetumor.service.ledger import Leases, Ledger
 from bonetumor.service.walk import Walk, Work
 from bonetumor.worker import wiring, wiring_ehr, wiring_results
 from bonetumor.worker.app import GPU, IO, build_app, kind_of, queues_of
+from bonetumor.worker.canary import Canary, Perch
 from bonetumor.worker.settings import Settings
 from bonetumor.worker.steps import GpuSteps, IoSteps
 from bonetumor.worker.sweep import Sweep
@@ -113,18 +114,32 @@ def work(settings: Settings, queues: Sequence[str]) -> None:
         give_up=walk.give_up,
     )
     add_tasks(app, walk, Doorbell(app), [s for s in Step if kind_of(s) in queues], watchdog)
+    kinds = "-".join(queues)
+    perch = Perch(settings, wiring.host_name(), kinds)
+    canary = Canary(
+        app,
+        perch.queue,
+        every_s=settings.queue.canary_s,
+        heard=lambda: ledger.note_alive(wiring.owner(os.getpid()), kinds),
+        is_busy=lambda: watchdog.is_watching,
+    )
     worker = app.Worker(
-        queues=[name for kind in queues for name in queues_of(kind)],
+        queues=[*(name for kind in queues for name in queues_of(kind)), perch.queue],
         pool="solo",
         without_gossip=True,
         without_mingle=True,
         without_heartbeat=True,
         quiet=True,
         loglevel="WARNING",
-        hostname=f"{'-'.join(queues)}-{os.getpid()}@{wiring.host_name()}",
+        hostname=f"{kinds}-{os.getpid()}@{wiring.host_name()}",
     )
     _log.info("working", queues=",".join(queues))
-    worker.start()
+    canary.start()
+    try:
+        worker.start()
+    finally:
+        ledger.free(wiring.owner(os.getpid()))  # ended as told: nobody need wait for it
+        perch.leave()
 
 
 def _gpu_steps(settings: Settings, ledger: Ledger) -> dict[Step, Work]:

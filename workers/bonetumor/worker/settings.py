@@ -252,6 +252,12 @@ class QueueSettings(_Group):
     )
     retry_s: float = Field(5.0, gt=0, description="First wait when the other side is unavailable")
     retry_max_s: float = Field(300.0, gt=0, description="Longest such wait")
+    canary_s: float = Field(
+        30.0,
+        gt=0,
+        description="How often each worker sends itself a message; three that do not come back "
+        "end it",
+    )
     sweep_s: float = Field(0.5, gt=0, description="How often waiting steps are looked for")
 
 

@@ -43,6 +43,11 @@ class Watchdog:
         self._began: float | None = None
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
+    @property
+    def is_watching(self) -> bool:
+        """Whether a step is being done."""
+        return self._began is not None
+
     @contextmanager
     def watching(self) -> Iterator[None]:
         """While a step is done."""
