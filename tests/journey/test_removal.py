@@ -35,6 +35,7 @@ def test_a_removed_study_leaves_a_record_and_a_late_image_of_it_is_held(plugin, 
     assert plugin.wait(study) is StudyState.DONE, plugin.problem(study)
     heard = plugin.command("status").stdout.split("Workers heard of: ")[1]
     assert sorted(re.findall(r"(\w+) \d+ s ago", heard)) == ["gpu", "io"]
+    assert plugin.command("healthy", "--listener", "--workers").returncode == 0
     folder = plugin.folder / "spool" / study
     for file in folder.iterdir():
         os.utime(file, (time.time() - 7200,) * 2)
@@ -55,4 +56,7 @@ def test_a_removed_study_leaves_a_record_and_a_late_image_of_it_is_held(plugin, 
     assert plugin.command("cases", "release", study, "--reason", "it is whole now").returncode == 0
     assert plugin.wait(study, StudyState.DONE) is StudyState.DONE
     assert plugin.ledger.one(study).instances == 3
+    plugin.stop()
+    assert "expected it at port" in plugin.command("healthy", "--listener").stderr
+    assert "expected one of this host" in plugin.command("healthy", "--workers").stderr
     assert pydicom.dcmread(next(folder.iterdir()), stop_before_pixels=True).PatientID

@@ -172,6 +172,20 @@ def doctor(settings: SettingsFile = None) -> None:
 
 
 @app.command()
+def healthy(
+    listener: Annotated[bool, typer.Option("--listener", help="The port must answer")] = False,
+    workers: Annotated[
+        bool, typer.Option("--workers", help="A worker of this host must have been heard of")
+    ] = False,
+    settings: SettingsFile = None,
+) -> None:
+    """Exits with 0 if the parts that run here are alive; for containers and clusters."""
+    from bonetumor.worker import doctor as checks
+
+    checks.healthy(_start(settings, "healthy"), listener=listener, workers=workers)
+
+
+@app.command()
 def conformance(settings: SettingsFile = None) -> None:
     """Prints the DICOM conformance statement of this installation, as Markdown."""
     from bonetumor.worker.conformance import statement

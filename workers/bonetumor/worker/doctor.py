@@ -4,7 +4,7 @@ import shutil
 import socket
 from collections import Counter
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from kombu.exceptions import OperationalError
 from rich.console import Console
@@ -32,6 +32,25 @@ def examine(settings: Settings, out: Console) -> bool:
     return well
 
 
+def healthy(settings: Settings, *, listener: bool, workers: bool) -> None:
+    """Whether the parts of this machine that are asked about are alive; for whoever restarts them.
+
+    Raises:
+        Unavailable: one is not.
+    """
+    if listener and not _answers(settings):
+        raise Unavailable(f"listener: expected it at port {settings.listener.port}, got no answer")
+    if workers:
+        late = _late(settings)
+        ours = [
+            worker
+            for worker in wiring.build_ledger(settings).workers()
+            if worker.owner.startswith(f"{wiring.host_name()}:")
+        ]
+        if not any(worker.heard_at >= late for worker in ours):
+            raise Unavailable("workers: expected one of this host to be heard of, got none")
+
+
 def _disk(settings: Settings) -> str:
     wiring.build_spool(settings)
     free = shutil.disk_usage(settings.folder).free
@@ -55,11 +74,16 @@ def _ledger(settings: Settings) -> str:
 
 def _listener(settings: Settings) -> str:
     chosen = settings.listener
-    with socket.socket() as probe:
-        probe.settimeout(2)
-        taken = probe.connect_ex((chosen.host.replace("0.0.0.0", "127.0.0.1"), chosen.port)) == 0  # noqa: S104
+    taken = _answers(settings)
     state = "something answers there, hopefully we" if taken else "nothing answers there yet"
     return f"{chosen.ae_title} at {chosen.host}:{chosen.port}; {state}"
+
+
+def _answers(settings: Settings) -> bool:
+    host = settings.listener.host.replace("0.0.0.0", "127.0.0.1")  # noqa: S104 - any of ours
+    with socket.socket() as probe:
+        probe.settimeout(2)
+        return probe.connect_ex((host, settings.listener.port)) == 0
 
 
 def _rules(settings: Settings) -> str:
@@ -82,11 +106,16 @@ def _broker(settings: Settings) -> str:
 
 def _workers(settings: Settings) -> str:
     seen = wiring.build_ledger(settings).workers()
-    late = wiring.now() - timedelta(seconds=4 * settings.queue.canary_s)
+    late = _late(settings)
     alive = Counter(worker.queues for worker in seen if worker.heard_at >= late)
     if not alive:
         return "none has been heard of lately: is `bonetumor serve` running?"
     return ", ".join(f"{count} of {queues}" for queues, count in alive.items())
+
+
+def _late(settings: Settings) -> datetime:
+    """A worker that was not heard of since then may be lost; one that is at a long step is not."""
+    return wiring.now() - timedelta(seconds=4 * settings.queue.canary_s + settings.queue.lease_s)
 
 
 def _weights(settings: Settings) -> str:
