@@ -186,6 +186,39 @@ def healthy(
 
 
 @app.command()
+def scale(
+    studies_per_day: Annotated[float, typer.Option(min=1, help="Studies that come in a day")],
+    gpu_s: Annotated[float, typer.Option(min=0.001, help="What the networks take for a study")],
+    instances: Annotated[float, typer.Option(min=1, help="Instances of a study")] = 4,
+    io_s: Annotated[float, typer.Option(min=0.001, help="What PACS and EHR take for it")] = 1.0,
+    instance_s: Annotated[
+        float, typer.Option(min=0, help="What receiving an instance takes")
+    ] = 0.01,
+    peak: Annotated[
+        float, typer.Option(min=0.042, max=1, help="Part of them in the busiest hour")
+    ] = 0.15,
+    within_s: Annotated[
+        float, typer.Option(min=0.1, help="95 of 100 reported within, from the last image")
+    ] = 120,
+) -> None:
+    """Simulates how many listeners and workers a site needs."""
+    from bonetumor.worker import scaling
+
+    crew, outcome = scaling.recommend(
+        scaling.Load(studies_per_day=studies_per_day, instances=instances, peak=peak),
+        scaling.Times(instance=instance_s, gpu=gpu_s, io=io_s),
+        within_s=within_s,
+    )
+    busy = ", ".join(f"{kind} {part:.0%}" for kind, part in outcome.busy.items())
+    _out.print(
+        f"{crew.listener} listener(s), {crew.gpu} gpu worker(s), {crew.io} io worker(s)\n"
+        f"In the busiest hour half of the studies take {outcome.median_s:.1f} s, 95 of 100 at most "
+        f"{outcome.p95_s:.1f} s.\nBusy: {busy}.",
+        highlight=False,
+    )
+
+
+@app.command()
 def conformance(settings: SettingsFile = None) -> None:
     """Prints the DICOM conformance statement of this installation, as Markdown."""
     from bonetumor.worker.conformance import statement
