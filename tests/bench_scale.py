@@ -1,7 +1,8 @@
 """The model of `bonetumor scale` beside a plugin at work, with 1, 2 and 4 workers.
 
-Studies come at random moments, and the networks only sleep. What one study takes of an idle plugin is measured first and given to the
-model, then the same arrivals to both. Prints figures; asserts nothing.
+Studies come at random moments, and the networks only sleep. What one study takes of an idle plugin
+is measured first and given to the model, then the same arrivals to both. Prints figures; asserts
+nothing.
 
 usage: python tests/bench_scale.py [--seconds N] [--sleep SECONDS] [--busy PART]
 """
@@ -39,9 +40,9 @@ def main() -> None:
     options.add_argument("--busy", type=float, default=0.7)
     chosen = options.parse_args()
     print(
-        f"studies of one image, workers {chosen.busy:.0%} busy, a model that sleeps {chosen.sleep} s"
+        f"one image a study, workers {chosen.busy:.0%} busy, a model that sleeps {chosen.sleep} s"
     )
-    print("workers  studies  median s: measured  model   95 of 100: measured  model")
+    print("workers  studies  median s: measured  model  95 of 100: measured  model")
     for workers in (1, 2, 4):
         with tempfile.TemporaryDirectory(prefix="bonetumor-bench-") as folder:
             arrivals, took, alone_s = _run(Path(folder), workers, chosen)
@@ -52,7 +53,7 @@ def main() -> None:
         model = [each - chosen.sleep + alone_s for each in model]
         print(
             f"{workers:>7} {len(took):>8} {statistics.median(took):>19.2f} "
-            f"{statistics.median(model):>6.2f} {_p95(took):>21.2f} {_p95(model):>6.2f}",
+            f"{statistics.median(model):>6.2f} {_p95(took):>20.2f} {_p95(model):>6.2f}",
             flush=True,
         )
 

@@ -11,6 +11,7 @@ from kit.servers import ENDS_WITH_US
 
 LISTENER = ("-m", "bonetumor.worker", "listen")
 IO_WORKER = ("-m", "bonetumor.worker", "worker", "--queues", "io")
+GPU_WORKER = ("-m", "bonetumor.worker", "worker", "--queues", "gpu")
 
 
 class Crew:

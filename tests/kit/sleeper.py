@@ -1,18 +1,20 @@
 """A worker of the queue gpu whose networks only sleep: all but the model, as a site runs it.
 
-usage: python sleeper.py SECONDS
+usage: python sleeper.py SECONDS [SOP_INSTANCE_UID]    an image that ends the process
 """
 
+import os
 import sys
 import time
 
 from bonetumor.domain.assessment import Algorithm
+from bonetumor.domain.image import ClinicalImage
 from bonetumor.service.ports import Findings
 
 
-def sleeper(seconds: float) -> tuple[str, ...]:
+def sleeper(seconds: float, poison: str = "") -> tuple[str, ...]:
     """Arguments for Python."""
-    return "-P", __file__, str(seconds)  # -P: the folder has modules named like packages
+    return "-P", __file__, str(seconds), poison  # -P: the folder has modules named like packages
 
 
 class Sleeping:
@@ -23,11 +25,13 @@ class Sleeping:
     )
     fusion = None
 
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
+    def __init__(self, seconds: float, poison: str) -> None:
+        self.seconds, self.poison = seconds, poison
         self.detector = self
 
-    def detect(self, _image: object) -> Findings:
+    def detect(self, image: ClinicalImage) -> Findings:
+        if image.reference.sop_instance_uid == self.poison:
+            os.abort()
         time.sleep(self.seconds)
         return Findings(detections=(), out_of_distribution=False)
 
@@ -39,7 +43,7 @@ def main() -> None:
 
     settings = Settings()
     start_logging(settings.log_format, "sleeper")
-    thinking.build_model = lambda _settings: Sleeping(float(sys.argv[1]))
+    thinking.build_model = lambda _settings: Sleeping(float(sys.argv[1]), sys.argv[2])
     processes.work(settings, ["gpu"])
 
 
