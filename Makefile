@@ -8,6 +8,7 @@
 #   make bench            receiving and the whole line, side by side with other tools
 #   make bench-ledger     how long people wait before a ledger of a million studies
 #   make bench-workers    1, 2 and 4 workers with a model that only sleeps
+#   make bench-serve      start-up, memory, and the first result after a cold start
 #   make bench-scale      the model of `bonetumor scale` beside a plugin at work
 #   make bench-models     the detector beside ultralytics' own loop
 #   make bench-ehr        gathering beside bare HTTP, tiles beside wsidicom alone
@@ -21,7 +22,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 TORCH := torch==2.13.0 torchvision==0.28.0
 
-.PHONY: demo test check fast validate soak bench bench-ledger bench-workers bench-scale bench-models bench-ehr clean
+.PHONY: demo test check fast validate soak bench bench-ledger bench-workers bench-scale bench-serve bench-models bench-ehr clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/bonetumor demo --out "$(OUT)" $(if $(STUDY),--study "$(STUDY)") $(if $(FHIR),--fhir "$(FHIR)")
@@ -53,6 +54,9 @@ bench-ledger: $(VENV)/.develop
 
 bench-workers: $(VENV)/.develop tests/parts/.ready
 	$(BIN)/python tests/bench_workers.py
+
+bench-serve: $(VENV)/.develop tests/parts/.ready
+	$(BIN)/python tests/bench_serve.py
 
 bench-scale: $(VENV)/.develop tests/parts/.ready
 	$(BIN)/python tests/bench_scale.py
