@@ -4,9 +4,10 @@ import json
 import shutil
 
 import pytest
+import torch
 
 from bonetumor.domain.errors import Misconfigured, WeightsMismatch
-from bonetumor.weights.bundle import open_bundle, shipped_bundle
+from bonetumor.weights.bundle import open_bundle, shipped_bundle, write_bundle
 from bonetumor.worker.settings import ModelSettings, Settings
 from bonetumor.worker.thinking import build_bundle
 
@@ -82,6 +83,22 @@ def test_the_shipped_bundle_opens_and_says_what_it_is():
 def test_synthetic_weights_are_refused_in_clinical_mode():
     with pytest.raises(Misconfigured, match="expected weights trained on patients"):
         build_bundle(Settings(mode="clinical"))
+
+
+def test_what_half_precision_cannot_hold_is_kept_whole(tmp_path):
+    large = torch.tensor([1.0, 70_000.0])
+    write_bundle(
+        tmp_path,
+        tensors={"detector.safetensors": {"large": large, "small": large / 70_000}},
+        texts={},
+        description={
+            **dict.fromkeys(("name", "version", "training_data", "intended_use", "limits"), "-"),
+            **{key: {} for key in ("detector", "fusion", "metrics")},
+        },
+    )
+    loaded = open_bundle(tmp_path).tensors("detector.safetensors")
+    assert torch.equal(loaded["large"], large)
+    assert torch.equal(loaded["small"], (large / 70_000).half().float())
 
 
 def test_an_absent_folder_is_refused(tmp_path):

@@ -99,6 +99,13 @@ def test_a_model_that_answers_nan_is_stopped(detector, monkeypatch):
         detector.detect(image)
 
 
+def test_a_distance_that_is_no_number_is_stopped(detector, monkeypatch):
+    image = render(draw_normal(5, 2, longest_px=320))
+    monkeypatch.setattr(detector, "_precision", np.full_like(detector._precision, np.inf))
+    with pytest.raises(NonFiniteOutput, match="finite distance"):
+        detector.detect(image)
+
+
 def test_both_engines_find_the_same_boxes():
     bundle = open_bundle(shipped_bundle())
     first, second = (

@@ -170,6 +170,35 @@ def test_a_detector_is_trained_and_a_finished_run_is_not_repeated(tmp_path):
     assert "trained already" in again[0]
 
 
+def test_a_checkpoint_becomes_a_bundle_with_its_detector(made, tmp_path):
+    plan = DetectorTraining(image_size_px=160, epochs=1, batch=8)
+    best = train_detector(plan, _pictures(16), _pictures(8), tmp_path / "work", lambda _: None)
+    note = tmp_path / "work" / "training.json"
+    note.write_text(json.dumps({"image_size_px": 160, "architecture": "yolov5n.yaml"}))
+    cohort = _copied(
+        made,
+        tmp_path,
+        lambda records: [
+            r.model_copy(update={"split": "validation" if n % 2 else "train"})
+            for n, r in enumerate(records)
+        ],
+    )
+    named = ("--cohort", cohort, "--version", "own-1", "--training-data", "squares")
+    assert _run("models", "convert", best, tmp_path / "bundle", *named).exit_code == 0
+    bundle, shipped = open_bundle(tmp_path / "bundle"), open_bundle(shipped_bundle())
+    assert bundle.manifest.detector["image_size_px"] == 160
+    assert "detector: squares; all else: synthetic" in bundle.manifest.training_data
+    for name, tensor in shipped.tensors("fusion.safetensors").items():
+        assert np.array_equal(bundle.tensors("fusion.safetensors")[name], tensor)
+    assert "networks run" in _run("models", "verify", tmp_path / "bundle").stdout
+    no_checkpoint = tmp_path / "no.pt"
+    no_checkpoint.write_bytes(b"nothing of the kind")
+    with pytest.raises(InvalidInput, match="expected one of ultralytics"):
+        _run("models", "convert", no_checkpoint, tmp_path / "other", *named)
+    with pytest.raises(InvalidInput, match="expected images in the validation split"):
+        _run("models", "convert", best, tmp_path / "other", "--cohort", made, *named[2:])
+
+
 def test_training_a_detector_on_nothing_says_so(tmp_path):
     with pytest.raises(InvalidInput, match="expected pictures for train, got none"):
         train_detector(DetectorTraining(), iter(()), _pictures(1), tmp_path, lambda _: None)

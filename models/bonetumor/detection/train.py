@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -149,10 +150,21 @@ def _devices() -> Any:
 
 
 def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
-    """The weights of our own checkpoint. Training only: serving never unpickles."""
+    """The weights of a checkpoint of ultralytics. Offline only: serving never unpickles.
+
+    Unpickling runs whatever the file says: read those alone whose origin is known.
+
+    Raises:
+        InvalidInput: there is no network in it.
+    """
     load_ultralytics()
-    checkpoint = torch.load(path, map_location="cpu", weights_only=False)
-    network = checkpoint.get("ema") or checkpoint["model"]
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=False)
+        network = checkpoint.get("ema") or checkpoint["model"]
+    except (OSError, EOFError, KeyError, AttributeError, RuntimeError, UnpicklingError) as error:
+        raise InvalidInput(
+            f"checkpoint: expected one of ultralytics in {path}, got {type(error).__name__}"
+        ) from error
     return {k: v.float() if v.is_floating_point() else v for k, v in network.state_dict().items()}
 
 

@@ -66,7 +66,11 @@ class YoloDetector:
     def _distance(self, summary: NDArray[np.float32]) -> float:
         """The Mahalanobis distance of an image's summary from those of the training images."""
         offset = summary.astype(np.float64) - self._mean
-        return float(np.sqrt(max(0.0, float(offset @ self._precision @ offset))))
+        with np.errstate(invalid="ignore"):
+            square = float(offset @ self._precision @ offset)
+        if not np.isfinite(square):  # no number is above a threshold, so that nothing would be
+            raise NonFiniteOutput("detector: expected a finite distance, got NaN or infinity")
+        return float(np.sqrt(max(0.0, square)))
 
 
 def build_network(architecture: str, state: dict[str, torch.Tensor]) -> torch.nn.Module:

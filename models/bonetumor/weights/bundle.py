@@ -94,7 +94,7 @@ def write_bundle(
     texts: dict[str, str],
     description: dict[str, Any],
 ) -> None:
-    """Writes a bundle: tensors as half precision safetensors, texts, and the manifest.
+    """Writes a bundle: safetensors in half precision where they fit, texts, and the manifest.
 
     `description` holds the manifest's other fields: name, version, training_data, …
     """
@@ -109,7 +109,15 @@ def write_bundle(
 
 
 def _halved(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {k: (t.half() if t.is_floating_point() else t).contiguous() for k, t in state.items()}
+    return {name: _half(tensor).contiguous() for name, tensor in state.items()}
+
+
+def _half(tensor: torch.Tensor) -> torch.Tensor:
+    """In half precision, unless a value is too large for that: a precision matrix may have such."""
+    if not tensor.is_floating_point():
+        return tensor
+    half = tensor.half()
+    return half if torch.isfinite(half).all() else tensor
 
 
 def _read_manifest(folder: Path) -> Manifest:

@@ -16,9 +16,10 @@ from bonetumor.cohort.record import Cohort
 from bonetumor.detection.letterbox import letterbox
 from bonetumor.detection.train import DetectorTraining, fit_familiarity, read_checkpoint
 from bonetumor.detection.yolo import YoloDetector
+from bonetumor.domain.errors import InvalidInput
 from bonetumor.evaluation.detection import ScoredImage, average_precision, operating_point
 from bonetumor.fusion.train import Trained
-from bonetumor.weights.bundle import open_bundle, write_bundle
+from bonetumor.weights.bundle import Bundle, open_bundle, write_bundle
 from bonetumor.worker.cohorts import load_images
 from bonetumor.worker.training import Say, labelled, report
 
@@ -66,6 +67,24 @@ class _Draft:
         )
 
 
+def convert(
+    out: Path, cohort: Cohort, checkpoint: Path, base: Bundle, text: BundleText, say: Say
+) -> None:
+    """A bundle with the detector of a checkpoint and everything else of `base`.
+
+    Raises:
+        InvalidInput: the checkpoint cannot be read.
+        WeightsMismatch: its weights are not of the architecture that was noted beside it.
+    """
+    fusion = Trained(
+        state=base.tensors("fusion.safetensors"),
+        vocabulary=base.text("vocabulary.txt"),
+        config=base.manifest.fusion,
+        metrics=base.manifest.metrics.get("fusion", {}),
+    )
+    write(out, cohort, checkpoint, fusion, text, say)
+
+
 def write(
     out: Path, cohort: Cohort, checkpoint: Path, fusion: Trained, text: BundleText, say: Say
 ) -> None:
@@ -76,6 +95,10 @@ def write(
     draft.save({})
     say("detector: finding the operating point on the validation split")
     scored, distances = _measure(cohort, out, problems)
+    if not scored:
+        raise InvalidInput(
+            "cohort: expected images in the validation split to set the operating point, got none"
+        )
     draft.detector["score_threshold"] = operating_point(scored, _FALSE_POSITIVES_PER_NORMAL)
     draft.detector["familiarity_threshold"] = float(np.quantile(distances, _FAMILIAR))
     found = {"n": len(scored), "average_precision_at_0.5": average_precision(scored, 0.5)}
@@ -156,5 +179,5 @@ def _measure(
 
 def _training_of(checkpoint: Path) -> dict[str, Any]:
     """What `fit_detector` noted beside its checkpoints."""
-    note = checkpoint.parents[2] / "training.json"
+    note = checkpoint.absolute().parent.parent.parent / "training.json"
     return dict(json.loads(note.read_text())) if note.is_file() else {}

@@ -243,6 +243,35 @@ def models_show(
     print((opened.folder / MANIFEST).read_text())  # noqa: T201 - plain JSON for programs
 
 
+@models.command("convert")
+def models_convert(
+    checkpoint: Annotated[
+        Path, typer.Argument(help="best.pt of `train detector`, or of ultralytics; is unpickled")
+    ],
+    out: Annotated[Path, typer.Argument(help="Folder for the bundle")],
+    cohort: CohortFolder,
+    version: Annotated[str, typer.Option(help="The bundle's version")],
+    training_data: Annotated[
+        str, typer.Option(help="What it was trained on, as every report will say")
+    ],
+    bundle: Annotated[
+        Path | None, typer.Option(help="Bundle that all but the detector is taken from")
+    ] = None,
+) -> None:
+    """A bundle from a detector's checkpoint; the cohort's validation split sets its threshold."""
+    from bonetumor.weights.bundle import open_bundle, shipped_bundle
+    from bonetumor.worker import finishing, training
+
+    base = open_bundle(bundle or shipped_bundle())
+    text = finishing.BundleText(
+        version=version,
+        training_data=f"detector: {training_data}; all else: {base.manifest.training_data}",
+        limits=base.manifest.limits,
+    )
+    found = training.open_cohort(cohort, _say)
+    finishing.convert(out, found, checkpoint, base, text, _say)
+
+
 @models.command("verify")
 def models_verify(
     bundle: Annotated[Path | None, typer.Argument(help="Bundle; else the shipped one")] = None,
