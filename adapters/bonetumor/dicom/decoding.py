@@ -12,8 +12,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from bonetumor.dicom.presentation import present
-from bonetumor.dicom.reader import read_file
+from bonetumor.dicom.reader import decode_here
 from bonetumor.domain.errors import CorruptPixelData, InvalidInput
 from bonetumor.domain.image import ClinicalImage
 
@@ -106,7 +105,7 @@ def _serve(connection: Connection, memory_bytes: int) -> None:
             return  # the parent is gone
         try:
             if path is not None:
-                frames = _frames(path)
+                frames = decode_here(path)
             connection.send(next(frames, _END))
         except InvalidInput as error:
             connection.send(error)
@@ -118,7 +117,3 @@ def _serve(connection: Connection, memory_bytes: int) -> None:
                     f"{memory_bytes / 1024**2:.0f} MiB, got more"
                 )
             )
-
-
-def _frames(path: Path) -> Iterator[ClinicalImage]:
-    yield from present(read_file(path))

@@ -96,9 +96,9 @@ class Canary:
         self._end()
 
     def _send(self) -> None:
+        self._is_awaited = True  # before it is sent: it may be back before sending returns
         try:
             self._app.send_task(_NAME, queue=self._queue, retry=False)
-            self._is_awaited = True
         except (OperationalError, OSError) as error:
             # Nobody can be heard through a broker that is down.
             self._is_awaited = False

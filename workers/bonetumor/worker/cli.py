@@ -145,7 +145,7 @@ def replay(
     settings: SettingsFile = None,
 ) -> None:
     """Lets studies that are held or failed run again from where they stopped: one, some or all."""
-    from bonetumor.worker import replaying  # start fast
+    from bonetumor.worker import replaying, wiring  # start fast
 
     some = bool(problem) or state is not None or since is not None
     if (study is not None) + everything + some != 1:
@@ -155,7 +155,7 @@ def replay(
     chosen = replaying.Filter(
         states=STOPPED if state is None else {state}, problem=problem, since=since
     )
-    ledger = replaying.open_ledger(_start(settings, "replay"))
+    ledger = wiring.build_ledger(_start(settings, "replay"))
     if study is not None:
         replaying.replay_one(ledger, study, _out, dry=dry)
     else:

@@ -10,8 +10,6 @@ from bonetumor.domain.errors import InvalidInput
 from bonetumor.domain.progress import STOPPED, StudyProgress, StudyState
 from bonetumor.domain.uid import parse_uid
 from bonetumor.service.ledger import Ledger
-from bonetumor.worker import wiring
-from bonetumor.worker.settings import Settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,11 +32,6 @@ class Filter:
             return True
         since = self.since if self.since.tzinfo else self.since.replace(tzinfo=UTC)
         return study.updated_at >= since
-
-
-def open_ledger(settings: Settings) -> Ledger:
-    """The ledger that the settings name."""
-    return wiring.build_ledger(settings)
 
 
 def replay_one(ledger: Ledger, study: str, out: Console, *, dry: bool) -> None:
