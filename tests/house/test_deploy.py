@@ -25,6 +25,7 @@ VARIANTS = {
     "as it comes": [],
     "scaled": ["--set", "autoscaling.enabled=true"],
     "with web": ["--set", "web.enabled=true"],
+    "without a common disk": ["--set", "spool.shared=false"],
     "without GPU": ["--set", "gpu.devices=null", "--set", "listener.serviceType=ClusterIP"],
 }
 
@@ -136,6 +137,7 @@ def test_the_chart_makes_what_kubernetes_takes(variant):
     kinds = [d["kind"] for d in documents]
     assert kinds.count("Deployment") == (4 if variant == "with web" else 3)
     assert kinds.count("ScaledObject") == (2 if variant == "scaled" else 0)
+    assert kinds.count("PersistentVolumeClaim") == (variant != "without a common disk")
     for document in (d for d in documents if d["kind"] == "Deployment"):
         pod = document["spec"]["template"]["spec"]
         (container,) = pod["containers"]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from bonetumor.domain.labs import WEIGHED
 from bonetumor.fhir.analytes import READINGS
-from bonetumor.worker.settings import SmartSettings
+from bonetumor.worker.settings_ehr import SmartSettings
 
 PAGE = (Path(__file__).resolve().parents[2] / "deploy/ehr.md").read_text()
 

@@ -26,7 +26,7 @@ MAX_PDU = 65536
 class Site:
     """A listener over a spool and a ledger of its own."""
 
-    def __init__(self, folder, tls=None, **policy):
+    def __init__(self, folder, tls=None, bucket=None, **policy):
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self.ledger = SqlLedger(
@@ -36,7 +36,9 @@ class Site:
             max_attempts=3,
         )
         self.ledger.prepare()
-        self.spool = Spool(folder / "spool", max_object_bytes=4_000_000, min_free_bytes=0)
+        self.spool = Spool(
+            folder / "spool", max_object_bytes=4_000_000, min_free_bytes=0, bucket=bucket
+        )
         self.spool.prepare()
         chosen = {
             "ae_titles": frozenset({"BONETUMOR"}),

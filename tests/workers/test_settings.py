@@ -38,6 +38,7 @@ def test_everything_that_the_example_leaves_out_is_valid_too(tmp_path):
     assert settings.ehr.hl7.port == 2575
     assert settings.web.port == 8080
     assert settings.retention.keep_days == 30
+    assert settings.bucket.local_hours == 24
     assert settings.ehr.local_codes == {"https://hospital.example/lab|AP": "alp"}
 
 
@@ -64,6 +65,7 @@ def test_settings_cannot_be_changed_once_read():
         ("[listener]\nspeed = 1", "listener.speed"),
         ('[archive]\nhost = "x"', "archive.port"),
         ('[model]\ndevice = "tpu"', "model.device"),
+        ('[bucket]\nname = "images"\n[listener]\nmax_object_bytes = 6000000000', "5368709120"),
     ],
 )
 def test_a_wrong_field_is_named(tmp_path, text, field):

@@ -9,12 +9,13 @@ import hashlib
 import os
 import shutil
 import struct
-import uuid
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
 
+from bonetumor.dicom.bucket import Bucket
+from bonetumor.dicom.copies import LocalCopies
 from bonetumor.dicom.identify import HEAD_BYTES, identify, identify_head
+from bonetumor.dicom.parts import open_part, remove_abandoned
 from bonetumor.domain.errors import ObjectMismatch, ObjectTooLarge, StorageUnavailable
 from bonetumor.domain.study import Instance, InstanceKeys
 from bonetumor.service.ports import Announced
@@ -26,22 +27,36 @@ _META, _META_LONG = struct.Struct("<HH2sH"), struct.Struct("<HH2sxxL")
 
 
 class Spool:
-    """Where received objects lie, and where new ones are written."""
+    """Where received objects lie, and where new ones are written.
 
-    def __init__(self, folder: Path, *, max_object_bytes: int, min_free_bytes: int) -> None:
+    With a `bucket` an object is safe when it lies there too, and the folder holds copies that go
+    `copies_s` seconds after their last use.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        max_object_bytes: int,
+        min_free_bytes: int,
+        bucket: Bucket | None = None,
+        copies_s: float = 86400.0,
+    ) -> None:
         self.folder = folder
+        self.bucket = bucket
         self._arriving = folder / "arriving"
         self._max_object_bytes = max_object_bytes
         self._min_free_bytes = min_free_bytes
         self._lasting = LastingFolders(folder)
+        self._copies: LocalCopies | None = None
+        if bucket is not None:
+            self._copies = LocalCopies(folder, self._arriving, bucket, copies_s)
 
     def prepare(self) -> None:
         """Makes the folders and removes what processes that are gone left half written."""
         try:
             self._arriving.mkdir(parents=True, exist_ok=True)
-            for part in self._arriving.glob("*.part"):
-                if not _is_alive(int(part.name.split("-")[0])):
-                    part.unlink(missing_ok=True)
+            remove_abandoned(self._arriving)
         except OSError as error:
             raise StorageUnavailable(
                 f"spool: expected to write into {self.folder}, got {error.strerror}"
@@ -55,8 +70,9 @@ class Spool:
                 raise StorageUnavailable(
                     f"spool: expected at least {self._min_free_bytes} free bytes, got {free}"
                 )
-            part = self._arriving / f"{os.getpid()}-{uuid.uuid4().hex}.part"
-            return SpooledObject(announced, part, self._lasting, self._max_object_bytes)
+            return SpooledObject(
+                announced, self._arriving, self._lasting, self.bucket, self._max_object_bytes
+            )
         except OSError as error:
             raise StorageUnavailable(f"spool: expected to write, got {error.strerror}") from error
 
@@ -65,8 +81,24 @@ class Spool:
         return shutil.disk_usage(self.folder).free >= 2 * self._min_free_bytes
 
     def path(self, instance: Instance) -> Path:
-        """Where a recorded instance lies."""
+        """Where a recorded instance lies, or would."""
         return _final_path(self.folder, instance.keys, instance.sha256)
+
+    def fetch(self, instance: Instance) -> Path:
+        """The file of a recorded instance, to be read now.
+
+        Raises:
+            StorageUnavailable: it cannot be had now.
+            CorruptPixelData: the bucket has other bytes than were received.
+        """
+        path = self.path(instance)
+        if self._copies is not None:
+            self._copies.bring(path, instance)
+        elif not path.is_file():
+            raise StorageUnavailable(
+                f"spool: expected {path.relative_to(self.folder)} in {self.folder}, got no file"
+            )
+        return path
 
 
 class LastingFolders:
@@ -101,18 +133,23 @@ class SpooledObject:
     """One object on its way in. Use from one thread."""
 
     def __init__(
-        self, announced: Announced, part: Path, lasting: LastingFolders, max_bytes: int
+        self,
+        announced: Announced,
+        arriving: Path,
+        lasting: LastingFolders,
+        bucket: Bucket | None,
+        max_bytes: int,
     ) -> None:
         self.announced = announced
-        self._part = part
         self._lasting = lasting
+        self._bucket = bucket
         self._max_bytes = max_bytes
         self._hash = hashlib.sha256()
         self._size = 0
         self._head = bytearray()
         self._published: Path | None = None
         header = _header(announced)
-        self._file: BinaryIO = part.open("wb")
+        self._part, self._file = open_part(arriving)
         self._file.write(header)
         self._header_bytes = len(header)
 
@@ -151,18 +188,30 @@ class SpooledObject:
         return keys, self._size, self._hash.hexdigest()
 
     def publish(self, keys: InstanceKeys) -> None:
-        """fsync, rename, fsync of the folder: after this the object survives a power cut."""
+        """fsync, rename, fsync of the folder, bucket: after this the object survives a power cut.
+
+        Raises:
+            OSError, StorageUnavailable: it is not safe.
+        """
         os.fsync(self._file.fileno())
         self._file.close()
         final = _final_path(self._lasting.spool, keys, self._hash.hexdigest())
         self._lasting.move_into(self._part, final)
         self._published = final
         sync_folder(final.parent)
+        if self._bucket is not None:
+            self._bucket.put(self._name(final), final)
 
     def withdraw(self) -> None:
         """Removes what was published: the ledger does not want it."""
-        if self._published is not None:
-            self._published.unlink(missing_ok=True)
+        if self._published is None:
+            return
+        self._published.unlink(missing_ok=True)
+        if self._bucket is not None:
+            self._bucket.remove(self._name(self._published), settled=False)
+
+    def _name(self, final: Path) -> str:
+        return final.relative_to(self._lasting.spool).as_posix()
 
     def discard(self) -> None:
         """Removes what was not published."""
@@ -221,13 +270,3 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

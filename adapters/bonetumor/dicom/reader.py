@@ -49,14 +49,14 @@ class SpooledStudies:
             if instance.keys.series_instance_uid in series:
                 continue
             series.add(instance.keys.series_instance_uid)
-            head = read_file(self._spool.path(instance), pixels=False)
+            head = read_file(self._spool.fetch(instance), pixels=False)
             for name, keywords in _FACTS.items():
                 found[name].update(str(head.get(k) or "").strip() for k in keywords)
         return {name: frozenset(v.upper() for v in values if v) for name, values in found.items()}
 
     def reference(self, study: Study) -> Dataset:
         """The object that stands for the study: its first image, without pixels."""
-        return read_file(self._spool.path(_ranked(study)[0]), pixels=False)
+        return read_file(self._spool.fetch(_ranked(study)[0]), pixels=False)
 
     def images(self, study: Study) -> Iterator[ClinicalImage]:
         """Every frame of every image, by series and SOP Instance UID."""
@@ -64,12 +64,12 @@ class SpooledStudies:
             study.instances, key=lambda i: (i.keys.series_instance_uid, i.keys.sop_instance_uid)
         ):
             if is_assessed(instance.keys.sop_class_uid):
-                yield from self._decode(self._spool.path(instance))
+                yield from self._decode(self._spool.fetch(instance))
 
     def image_datasets(self, study: Study) -> list[Dataset]:
         """Every image of the study without its pixels."""
         return [
-            read_file(self._spool.path(instance), pixels=False)
+            read_file(self._spool.fetch(instance), pixels=False)
             for instance in study.instances
             if is_assessed(instance.keys.sop_class_uid)
         ]

@@ -31,9 +31,17 @@ class SpooledFiles:
         Raises:
             StorageUnavailable: the disk does not let it.
         """
+        names = {self._spool.path(instance).name for instance in kept}
+        here = self._remove_here(study_instance_uid, names)
+        bucket = self._spool.bucket
+        if bucket is None:
+            return here
+        there = bucket.remove(study_instance_uid, {f"{study_instance_uid}/{n}" for n in names})
+        return here and there
+
+    def _remove_here(self, study_instance_uid: UID, names: set[str]) -> bool:
         home = self._spool.folder / study_instance_uid
         away = self._spool.folder / "removing" / study_instance_uid
-        names = {self._spool.path(instance).name for instance in kept}
         try:
             clean = self._empty(away, home, names)  # what a crash has left
             away.parent.mkdir(exist_ok=True)

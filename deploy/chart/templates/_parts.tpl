@@ -91,7 +91,11 @@ spec:
       {{- end }}
       volumes:
         - name: spool
+          {{- if .root.Values.spool.shared }}
           persistentVolumeClaim: {claimName: {{ .root.Release.Name }}-spool}
+          {{- else }}
+          emptyDir: {sizeLimit: {{ .root.Values.spool.size }}}
+          {{- end }}
         - name: settings
           configMap: {name: {{ .root.Release.Name }}-settings}
         - name: tmp

@@ -66,6 +66,14 @@ def _disk(settings: Settings) -> str:
     return f"{free / 1024**3:.1f} GiB free in {settings.folder}; images are {kept}"
 
 
+def _bucket(settings: Settings) -> str:
+    chosen = settings.bucket
+    if chosen is None:
+        return "none configured: what is received lies in the folder alone"
+    plain = "; not encrypted" if chosen.endpoint_url.startswith("http:") else ""
+    return f"{wiring.build_bucket(chosen).answers()} can be written, listed and read{plain}"
+
+
 def _ledger(settings: Settings) -> str:
     counts = wiring.build_ledger(settings).counts()
     stopped = sum(counts.get(state, 0) for state in STOPPED)
@@ -171,6 +179,7 @@ def _ehr(settings: Settings) -> str:
 
 CHECKS: dict[str, Check] = {
     "disk": _disk,
+    "bucket": _bucket,
     "ledger": _ledger,
     "listener": _listener,
     "rules": _rules,

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -17,15 +17,14 @@ from pydantic_settings import (
 )
 
 from bonetumor.domain.errors import Misconfigured
+from bonetumor.worker.settings_ehr import EhrSettings, WebSettings
+from bonetumor.worker.settings_group import Group
 
 SETTINGS_VARIABLE = "BONETUMOR_SETTINGS"
+LARGEST_IN_S3 = 5 * 1024**3  # in one request, which is what makes an object appear at once
 
 
-class _Group(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ListenerSettings(_Group):
+class ListenerSettings(Group):
     """The DICOM listener that the PACS sends to."""
 
     host: str = Field("127.0.0.1", description="Address to bind; 0.0.0.0 for all")
@@ -64,7 +63,7 @@ class ListenerSettings(_Group):
     )
 
 
-class _PeerSettings(_Group):
+class _PeerSettings(Group):
     timeout_s: float = Field(30.0, gt=0, description="Time for each answer")
     tls: bool = Field(False, description="Speak DICOM over TLS")
     authority: Path | None = Field(
@@ -92,7 +91,7 @@ class ArchiveSettings(_PeerSettings):
     )
 
 
-class RuleSettings(_Group):
+class RuleSettings(Group):
     """Which studies are for us. The first rule that fits decides."""
 
     when: str = Field(min_length=1, description="A condition, see deploy/pacs.md")
@@ -142,97 +141,7 @@ class DestinationSettings(_PeerSettings):
         return self
 
 
-class SmartSettings(_Group):
-    """SMART Backend Services: we prove who we are with a signed JWT."""
-
-    client_id: str = Field(min_length=1, description="As the authorisation server knows us")
-    keys: tuple[Path, ...] = Field(
-        min_length=1,
-        description="PEM files of private keys (RSA or P-384); the first signs, all are published",
-    )
-    token_url: str = Field("", description="Empty to ask .well-known/smart-configuration")
-    scope: str = Field(
-        "system/Patient.rs system/Observation.crus system/Specimen.rs system/DiagnosticReport.crus "
-        "system/DocumentReference.crus system/Media.crus system/Binary.r system/ImagingStudy.crs "
-        "system/Endpoint.r system/ServiceRequest.rs system/Organization.cs system/Device.cs "
-        "system/Provenance.cs",
-        description="Scopes asked for (SMART 2.1)",
-    )
-
-
-class Hl7Settings(_Group):
-    """An interface engine that takes ORU^R01 over MLLP."""
-
-    host: str = Field(description="Host name or address")
-    port: int = Field(ge=1, le=65535, description="MLLP port")
-    facility: str = Field("", description="Sending facility (MSH-4)")
-    timeout_s: float = Field(30.0, gt=0, description="Time for the acknowledgement")
-
-
-class EhrSettings(_Group):
-    """The FHIR server of the EHR."""
-
-    base_url: str = Field(description="FHIR R4 service base")
-    token: SecretStr | None = Field(None, description="Bearer token, better from the environment")
-    smart: SmartSettings | None = Field(None, description="SMART Backend Services, not with token")
-    authority: Path | None = Field(
-        None, description="PEM file; the server's certificate must be of this authority"
-    )
-    certificate: Path | None = Field(None, description="PEM file of our own, for mutual TLS")
-    key: Path | None = Field(None, description="PEM file of its private key")
-    identifier_systems: dict[str, str] = Field(
-        description="Issuer of Patient ID to identifier system; the key '' is for images "
-        "without issuer"
-    )
-    birth_date_required: bool = Field(
-        True, description="Hold a case whose birth date is not known on both sides"
-    )
-    organization: str = Field("bonetumor", description="In whose name reports are written")
-    search_by_post: bool = Field(
-        True, description="Search by POST where the server allows it: identifiers stay out of logs"
-    )
-    timeout_s: float = Field(30.0, gt=0, description="Time for each answer")
-    labs_days_before: float = Field(90.0, ge=0, description="How old a blood result may be")
-    labs_days_after: float = Field(30.0, ge=0, description="How much later it may be")
-    local_codes: dict[str, str] = Field(
-        {}, description="The laboratory's own codes: 'system|code' to our name of the analyte"
-    )
-    local_units: dict[str, str] = Field({}, description="The laboratory's own units to UCUM")
-    attachment_origins: frozenset[str] = Field(
-        frozenset(), description="Other origins (https://host) whose attachments may be fetched"
-    )
-    dicomweb_url: str = Field(
-        "", description="DICOMweb service of whole slides whose ImagingStudy names no Endpoint"
-    )
-    write: Literal["auto", "hl7", "none"] = Field(
-        "auto",
-        description="How reports go out: auto is FHIR as the CapabilityStatement allows, else HL7 "
-        "v2 where one is configured; none leaves them to our own read API",
-    )
-    hl7: Hl7Settings | None = Field(None, description="Where HL7 v2 reports go")
-    wait_s: float = Field(
-        0.0, ge=0, description="How long the first result waits for blood and pathology"
-    )
-    watch_hours: float = Field(
-        72.0, ge=0, description="How long late blood and pathology still make a new result"
-    )
-    poll_s: float = Field(300.0, gt=0, description="How often the EHR is asked for them")
-
-
-class WebSettings(_Group):
-    """The read API. Who reads needs a token: of an issuer (SMART), or the one given here."""
-
-    host: str = Field("127.0.0.1", description="Address to bind; 0.0.0.0 for all")
-    port: int = Field(8080, ge=1, le=65535, description="TCP port")
-    issuer: str = Field("", description="Issuer of the tokens that are taken")
-    jwks_url: str = Field("", description="Where the issuer's public keys are")
-    audience: str = Field("", description="Our own FHIR base URL, as tokens name it")
-    token: SecretStr | None = Field(None, description="One token for all who read, instead")
-    tls_certificate: Path | None = Field(None, description="PEM file; turns TLS on")
-    tls_key: Path | None = Field(None, description="PEM file of the private key")
-
-
-class QueueSettings(_Group):
+class QueueSettings(Group):
     """The broker. It only rings the doorbell: the ledger is the truth."""
 
     url: str = Field(
@@ -261,7 +170,24 @@ class QueueSettings(_Group):
     sweep_s: float = Field(0.5, gt=0, description="How often waiting steps are looked for")
 
 
-class RetentionSettings(_Group):
+class BucketSettings(Group):
+    """A bucket of an S3-compatible store that keeps what was received, for machines without a
+    common disk. The access key is where S3 clients look for it: `AWS_ACCESS_KEY_ID` and
+    `AWS_SECRET_ACCESS_KEY`, a file, or the machine's role.
+    """
+
+    name: str = Field(min_length=3, description="Name of the bucket, which exists already")
+    endpoint_url: str = Field("", description="URL of the store; empty for Amazon's")
+    region: str = Field("us-east-1", description="Region, where the store has any")
+    prefix: str = Field("", description="Put before every key; ends with / where wanted")
+    authority: Path | None = Field(None, description="PEM file of the store's authority")
+    timeout_s: float = Field(30.0, gt=0, description="Time for each answer")
+    local_hours: float = Field(
+        24.0, gt=0, description="How long a copy stays on a machine's own disk after its last use"
+    )
+
+
+class RetentionSettings(Group):
     """How long images and evidence stay here. Results, events and deletion records always do."""
 
     keep_days: float | None = Field(
@@ -272,7 +198,7 @@ class RetentionSettings(_Group):
     )
 
 
-class ModelSettings(_Group):
+class ModelSettings(Group):
     """The weights."""
 
     bundle: Path | None = Field(None, description="Folder of the bundle; empty for the shipped one")
@@ -319,6 +245,9 @@ class Settings(BaseSettings):
     ehr: EhrSettings | None = Field(None, description="Where evidence comes from and reports go")
     web: WebSettings | None = Field(None, description="Our own FHIR service; none for no service")
     queue: QueueSettings = QueueSettings()
+    bucket: BucketSettings | None = Field(
+        None, description="Where received objects lie beside the folder; none for the folder alone"
+    )
     retention: RetentionSettings = RetentionSettings()
     model: ModelSettings = ModelSettings()
 
@@ -357,6 +286,15 @@ class Settings(BaseSettings):
         names = [d.name for d in self.destinations]
         if len(set(names)) < len(names) or {"ehr", "shelf"} & set(names):
             raise ValueError("destinations: expected different names, none of them ehr or shelf")
+        return self
+
+    @model_validator(mode="after")
+    def _objects_fit(self) -> Self:
+        if self.bucket is not None and self.listener.max_object_bytes > LARGEST_IN_S3:
+            raise ValueError(
+                f"listener.max_object_bytes: expected at most {LARGEST_IN_S3} with a bucket, "
+                f"got {self.listener.max_object_bytes}"
+            )
         return self
 
     @property

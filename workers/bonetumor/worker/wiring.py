@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import httpx
 
 from bonetumor.dicom.archive import PacsArchive, WebArchive
+from bonetumor.dicom.bucket import Bucket
 from bonetumor.dicom.decoding import DecodingChild
 from bonetumor.dicom.inbox import Spool
 from bonetumor.dicom.listener import Limits, Listener
@@ -30,7 +31,7 @@ from bonetumor.service.retain import Retention
 from bonetumor.service.rules import Judgement, Rule, judge, parse_rule
 from bonetumor.store.engine import open_engine
 from bonetumor.store.ledger import SqlLedger
-from bonetumor.worker.settings import ArchiveSettings, DestinationSettings, Settings
+from bonetumor.worker.settings import ArchiveSettings, BucketSettings, DestinationSettings, Settings
 
 
 def now() -> datetime:
@@ -69,13 +70,28 @@ def build_ledger(settings: Settings) -> Ledger:
 def build_spool(settings: Settings) -> Spool:
     """The spool, with its folders in place."""
     _make_folder(settings)
+    chosen = settings.bucket
     spool = Spool(
         settings.spool,
         max_object_bytes=settings.listener.max_object_bytes,
         min_free_bytes=settings.min_free_bytes,
+        bucket=None if chosen is None else build_bucket(chosen),
+        copies_s=0 if chosen is None else 3600 * chosen.local_hours,
     )
     spool.prepare()
     return spool
+
+
+def build_bucket(chosen: BucketSettings) -> Bucket:
+    """Where received objects lie for machines without a common disk."""
+    return Bucket(
+        chosen.name,
+        endpoint_url=chosen.endpoint_url,
+        region=chosen.region,
+        prefix=chosen.prefix,
+        authority=chosen.authority,
+        timeout_s=chosen.timeout_s,
+    )
 
 
 def build_listener(settings: Settings, ledger: Ledger) -> Listener:

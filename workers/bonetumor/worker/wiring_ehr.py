@@ -35,7 +35,8 @@ from bonetumor.slides.whole import SlideSampler
 from bonetumor.web.access import Access, SiteToken, SmartTokens, keys_at
 from bonetumor.web.reading import build_read_api
 from bonetumor.worker import wiring
-from bonetumor.worker.settings import EhrSettings, Settings, WebSettings
+from bonetumor.worker.settings import Settings
+from bonetumor.worker.settings_ehr import EhrSettings, WebSettings
 from bonetumor.worker.steps import Readiness
 
 
