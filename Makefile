@@ -4,7 +4,8 @@
 #   make test
 #   make check            format, lint, types, house, tests
 #   make validate         a thousand results before every validator
-#   make soak             the listener killed while 10,000 instances come, workers and brokers over 1,000 studies
+#   make soak             the listener killed while 10,000 instances come, workers and brokers over 1,000 studies,
+#                         and how long the neighbours of a study take that kills its worker
 #   make bench            receiving and the whole line, side by side with other tools
 #   make bench-ledger     how long people wait before a ledger of a million studies
 #   make bench-workers    1, 2 and 4 workers with a model that only sleeps
@@ -32,7 +33,7 @@ test: $(VENV)/.develop tests/parts/.ready
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 3 --dist loadfile
 
 check: test
 
@@ -40,11 +41,12 @@ fast: $(VENV)/.develop
 	$(BIN)/pytest tests --ignore=tests/journey -x
 
 validate: $(VENV)/.develop tests/parts/.ready
-	PIXELMED_EVERY=1 $(BIN)/pytest --timeout=3000 tests/dicom/test_validators.py
+	RESULTS=1000 PIXELMED_EVERY=1 $(BIN)/pytest --timeout=3000 tests/dicom/test_validators.py
 
 soak: $(VENV)/.develop tests/parts/.ready
-	SOAK_INSTANCES=10000 SOAK_STUDIES=1000 SOAK_RESTARTS=20 $(BIN)/pytest -s --timeout=3000 \
-	  tests/journey/test_listener_killed.py tests/journey/test_workers_killed.py
+	SOAK_INSTANCES=10000 SOAK_STUDIES=1000 SOAK_RESTARTS=20 SOAK_NEIGHBOURS=100 \
+	  $(BIN)/pytest -s --timeout=3000 tests/journey/test_listener_killed.py \
+	  tests/journey/test_workers_killed.py tests/journey/test_poison.py
 
 bench: $(VENV)/.develop tests/parts/.ready
 	$(BIN)/python tests/bench.py

@@ -89,7 +89,7 @@ def _run(
             _send(plugin.port, path)
         done = {StudyState.DONE: len(uids)}
         wait_until(lambda: plugin.ledger.counts() == done, 120, "every study done")
-        spans = [_span(plugin, uid) for uid in uids]
+        spans = [plugin.span(uid) for uid in uids]
         plugin.ledger.close()
     alone, others = spans[:ALONE], spans[ALONE:]
     return (
@@ -105,12 +105,6 @@ def _send(port: int, path: Path) -> None:
     association = entity.associate("127.0.0.1", port, ae_title="BONETUMOR")
     association.send_c_store(pydicom.dcmread(path))
     association.release()
-
-
-def _span(plugin: Plugin, uid: str) -> tuple[float, float]:
-    """When the study came and when it was done."""
-    story = plugin.ledger.story(uid)
-    return story[0].at.timestamp(), story[-1].at.timestamp()
 
 
 if __name__ == "__main__":

@@ -127,6 +127,11 @@ class Plugin:
         assert state is not None
         return state
 
+    def span(self, study_uid: str) -> tuple[float, float]:
+        """When the study came and when the last of it was done, in seconds since 1970."""
+        story = self.ledger.story(study_uid)
+        return story[0].at.timestamp(), story[-1].at.timestamp()
+
     def command(self, *arguments: str) -> subprocess.CompletedProcess:
         return subprocess.run(
             [sys.executable, "-m", "bonetumor.worker", *arguments],

@@ -1,5 +1,6 @@
 """Real servers on loopback, started by the tests and ended by process id."""
 
+import itertools
 import json
 import os
 import shutil
@@ -17,10 +18,24 @@ PARTS = Path(__file__).parent.parent / "parts"
 ENDS_WITH_US = ("setpriv", "--pdeathsig", "TERM")
 
 
+_FIRST_PORT, _PORTS_EACH = 12000, 2000
+# Each process of pytest-xdist has its own; none is one that the system gives to clients.
+_next_port = itertools.cycle(range(_PORTS_EACH))
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody else is given while this process starts a server at it."""
+    process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    for number in _next_port:
+        port = _FIRST_PORT + process * _PORTS_EACH + (number + os.getpid() * 7) % _PORTS_EACH
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)):
+                try:
+                    probe.bind(("127.0.0.1", port))
+                except OSError:
+                    continue
+                return port
+    raise AssertionError("unreachable: the cycle has no end")
 
 
 def need(program: str, *places: str) -> str:
