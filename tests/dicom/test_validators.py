@@ -29,7 +29,7 @@ RESULTS = int(os.environ.get("RESULTS", "250"))
 PIXELMED_EVERY = int(os.environ.get("PIXELMED_EVERY", "10"))
 
 
-def test_a_thousand_results_have_no_error(tmp_path):
+def test_generated_results_have_no_error(tmp_path):
     base = studies.dataset(50, 320)
     del base.PixelData
     reports, states, files = [], [], []
@@ -41,7 +41,11 @@ def test_a_thousand_results_have_no_error(tmp_path):
             one.save_as(path, enforce_file_format=True)
             files.append(path)
             {"SR": reports, "PR": states}.get(str(one.Modality), []).append(path)
-    assert (len(reports), len(states) > 300, len(files) > 3000) == (RESULTS, True, True)
+    assert (len(reports), len(states) > 0.3 * RESULTS, len(files) > 3 * RESULTS) == (
+        RESULTS,
+        True,
+        True,
+    )
     with ThreadPoolExecutor(4) as pool:
         wrong = [said for said in pool.map(_dciodvfy, files) if "Error" in said]
         assert wrong == []
