@@ -50,6 +50,8 @@ _DEAD_LETTERS = {"x-queue-type": "quorum", "x-max-length": 10_000}
 def build_app(settings: Settings) -> Celery:
     """The application for the configured broker."""
     app = Celery("bonetumor", broker=settings.queue.url or "filesystem://localhost")
+    if not settings.queue.url:
+        app.conf.broker_transport = "bonetumor.worker.folder_broker:Transport"
     app.conf.update(
         task_serializer="json",
         accept_content=["json"],
