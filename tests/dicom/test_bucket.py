@@ -151,6 +151,23 @@ def test_copies_go_when_they_were_not_used_for_long_if_the_bucket_has_them(
     age(spool, other)
     assert not other.parent.exists()
     assert site.spool.path(instance).exists()
+    age(site.spool, site.spool.path(instance))
+    os.utime(site.spool.path(instance), (old, old))
+    elsewhere(site.spool.folder, bucket, copies_s=HOUR_S).forget_unused()  # as a listener does
+    assert not site.spool.path(instance).exists()
+
+
+def test_who_has_a_copy_does_not_need_the_bucket(site, received):
+    [instance] = received.instances
+    path = site.spool.path(instance)
+    os.utime(path, (0, 0))
+    closed = Bucket("closed", endpoint_url=f"http://127.0.0.1:{free_port()}")
+    spool = elsewhere(site.spool.folder, closed, copies_s=HOUR_S)
+    assert spool.fetch(instance) == path
+    os.utime(path, (0, 0))
+    with pytest.raises(StorageUnavailable):
+        spool.forget_unused()
+    assert path.exists()
 
 
 def test_a_study_is_removed_from_the_bucket_but_never_what_has_just_come(

@@ -36,7 +36,9 @@ class LocalCopies:
             StorageUnavailable: it is neither here nor in the bucket, or cannot be brought now.
             CorruptPixelData: the bucket has other bytes than were received.
         """
-        self._forget_unused()
+        with suppress(StorageUnavailable):  # whoever needs a copy does not wait for tidying
+            if time.time() >= self._next_round:
+                self.forget_unused()
         try:
             os.utime(path)  # in use
             return
@@ -71,11 +73,13 @@ class LocalCopies:
         finally:
             part.unlink(missing_ok=True)
 
-    def _forget_unused(self) -> None:
-        """Removes some copies that were not used for long; the bucket is asked for each."""
+    def forget_unused(self) -> bool:
+        """Removes some copies that were not used for long; whether there may be more.
+
+        Raises:
+            StorageUnavailable: the bucket, which is asked for each, does not answer.
+        """
         now = time.time()
-        if now < self._next_round:
-            return
         self._next_round = now + _ROUND_S
         left = _AT_ONCE
         for copy in self._folder.glob("*/*.dcm"):
@@ -87,8 +91,8 @@ class LocalCopies:
                         copy.parent.rmdir()
                     left -= 1
             if not left:
-                self._next_round = 0.0
-                return
+                return True
+        return False
 
 
 def _data_set_sha256(file: BufferedRandom) -> str:

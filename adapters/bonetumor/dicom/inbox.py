@@ -100,6 +100,15 @@ class Spool:
             )
         return path
 
+    def forget_unused(self) -> None:
+        """Removes copies that were not used for long, where there is a bucket that has them.
+
+        Raises:
+            StorageUnavailable: the bucket does not answer.
+        """
+        while self._copies is not None and self._copies.forget_unused():
+            pass
+
 
 class LastingFolders:
     """Folders of studies whose own entry in the spool is known to be on disk.

@@ -49,8 +49,10 @@ def listen(settings: Settings) -> None:
         close_complete_studies(completeness, close)
 
     retention = wiring.build_retention(settings, ledger)
+    spool = wiring.build_spool(settings)
 
     def remove_old() -> None:
+        spool.forget_unused()
         removed = retention.once()
         if removed:
             _log.info("removed", studies=removed)
