@@ -104,11 +104,10 @@ def test_an_object_that_was_changed_in_the_store_is_not_used(received, bucket, s
     [key] = store.stored(tmp_path.name)
     stored = store.client.get_object(Bucket=store.NAME, Key=key)["Body"].read()
     spoilt = stored[:-1] + bytes([stored[-1] ^ 1])
-    store.client.put_object(Bucket=store.NAME, Key=key, Body=spoilt)
     spool = elsewhere(tmp_path / "worker", bucket)
-    for content, found in ((spoilt, "got others"), (b"", "got others")):
+    for content in (spoilt, b""):
         store.client.put_object(Bucket=store.NAME, Key=key, Body=content)
-        with pytest.raises(CorruptPixelData, match=found):
+        with pytest.raises(CorruptPixelData, match="got others"):
             SpooledStudies(spool).header(received)
     assert not list(spool.folder.glob("*/*"))
     store.client.put_object(Bucket=store.NAME, Key=key, Body=stored)
@@ -151,7 +150,6 @@ def test_copies_go_when_they_were_not_used_for_long_if_the_bucket_has_them(
     age(spool, other)
     assert not other.parent.exists()
     assert site.spool.path(instance).exists()
-    age(site.spool, site.spool.path(instance))
     os.utime(site.spool.path(instance), (old, old))
     elsewhere(site.spool.folder, bucket, copies_s=HOUR_S).forget_unused()  # as a listener does
     assert not site.spool.path(instance).exists()

@@ -69,6 +69,26 @@ def test_what_a_crash_left_half_removed_is_put_back_or_removed(spool, files, tmp
     assert (old.exists(), young.exists(), later.exists()) == (False, True, True)
 
 
+def test_what_is_being_written_is_left_to_its_writer_wherever_that_is(spool, tmp_path):
+    """Another process, machine or container that starts over the same folder."""
+    announced = Announced(
+        sop_class_uid="1.2.840.10008.5.1.4.1.1.1.1",
+        sop_instance_uid="1.2.3.1.1",
+        transfer_syntax_uid="1.2.840.10008.1.2.1",
+        calling_ae_title="TESTER",
+    )
+    incoming = spool.open(announced)
+    [part] = (tmp_path / "arriving").iterdir()
+    incoming._file.flush()
+    os.utime(part, (time.time() - OLD_S,) * 2)
+    other = Spool(tmp_path, max_object_bytes=1000, min_free_bytes=0)
+    other.prepare()
+    assert part.exists()
+    incoming._file.close()  # as the writer's end does
+    other.prepare()
+    assert not part.exists()
+
+
 def test_an_object_published_while_its_study_is_removed_is_kept_or_its_sender_told(
     spool, files, monkeypatch
 ):

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -19,23 +19,17 @@ ENDS_WITH_US = ("setpriv", "--pdeathsig", "TERM")
 
 
 _FIRST_PORT, _PORTS_EACH = 12000, 2000
-# Each process of pytest-xdist has its own; none is one that the system gives to clients.
-_next_port = itertools.cycle(range(_PORTS_EACH))
+_numbers = itertools.count(os.getpid() * 7)  # other runs on this machine begin elsewhere
 
 
 def free_port() -> int:
-    """A port that nobody else is given while this process starts a server at it."""
+    """A port that no other process of this run is given, nor the system gives to clients."""
     process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    for number in _next_port:
-        port = _FIRST_PORT + process * _PORTS_EACH + (number + os.getpid() * 7) % _PORTS_EACH
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)):
-                try:
-                    probe.bind(("127.0.0.1", port))
-                except OSError:
-                    continue
-                return port
-    raise AssertionError("unreachable: the cycle has no end")
+    while True:
+        port = _FIRST_PORT + process * _PORTS_EACH + next(_numbers) % _PORTS_EACH
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def need(program: str, *places: str) -> str:

@@ -77,8 +77,15 @@ class LocalCopies:
         """Removes some copies that were not used for long; whether there may be more.
 
         Raises:
-            StorageUnavailable: the bucket, which is asked for each, does not answer.
+            StorageUnavailable: the bucket, which is asked for each, does not answer, or the disk
+                does not let it.
         """
+        try:
+            return self._one_round()
+        except OSError as error:
+            raise StorageUnavailable(f"spool: expected to remove, got {error.strerror}") from error
+
+    def _one_round(self) -> bool:
         now = time.time()
         self._next_round = now + _ROUND_S
         left = _AT_ONCE

@@ -104,7 +104,7 @@ class Spool:
         """Removes copies that were not used for long, where there is a bucket that has them.
 
         Raises:
-            StorageUnavailable: the bucket does not answer.
+            StorageUnavailable: the bucket does not answer, or the disk does not let it.
         """
         while self._copies is not None and self._copies.forget_unused():
             pass

@@ -20,7 +20,7 @@ _YOUNG_S = 3600.0  # far longer than an object takes from its last byte to the l
 
 
 class SpooledFiles:
-    """The StudyFiles port over the spool."""
+    """The StudyFiles port over the spool, and over its bucket where there is one."""
 
     def __init__(self, spool: Spool) -> None:
         self._spool = spool
@@ -29,7 +29,7 @@ class SpooledFiles:
         """Removes the files of a study but those of `kept` and young ones; whether none is left.
 
         Raises:
-            StorageUnavailable: the disk does not let it.
+            StorageUnavailable: the disk or the bucket does not let it.
         """
         names = {self._spool.path(instance).name for instance in kept}
         here = self._remove_here(study_instance_uid, names)
