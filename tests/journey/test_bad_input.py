@@ -14,6 +14,7 @@ from bonetumor.domain.progress import StudyState
 from bonetumor.domain.uid import derived_uid
 from bonetumor.weights.bundle import shipped_bundle
 from kit import studies
+from kit.faults import FaultProxy
 from kit.plugin import Plugin, storescu
 from kit.servers import FhirServer, Orthanc, wait_until
 from kit.site import associate_request, command_of, p_data, read_pdu, store_bytes
@@ -145,9 +146,10 @@ def test_a_late_image_makes_one_superseding_result(plugin, tmp_path, orthanc):
     assert (len(reports), len(newest)) == (2, 1)
 
 
-def test_a_fhir_server_that_is_down_is_waited_for(tmp_path, orthanc):
-    server = FhirServer(tmp_path / "fhir")
-    plugin = Plugin(tmp_path / "plugin", archive=orthanc, ehr=server)
+def test_a_fhir_server_that_is_down_is_waited_for(tmp_path, orthanc, fhir_server):
+    fhir_server.load(studies.record(302))
+    down = FhirServer(tmp_path / "down")  # a port where nobody listens yet
+    plugin = Plugin(tmp_path / "plugin", archive=orthanc, ehr=down)
     files = studies.write(tmp_path / "study", 302)
     study = str(pydicom.dcmread(files[0]).StudyInstanceUID)
     with plugin.up():
@@ -156,8 +158,8 @@ def test_a_fhir_server_that_is_down_is_waited_for(tmp_path, orthanc):
         wait_until(lambda: plugin.problem(study), 30, "a problem in status")
         assert "FhirUnavailable: FHIR" in _said(plugin, study)
         assert "FAIL ehr" in plugin.command("doctor").stdout
-        with server.up():
-            server.load(studies.record(302))
+        # A server that is back has its patients from the first moment.
+        with FaultProxy(fhir_server.port, down.port):
             assert plugin.wait(study) is StudyState.DONE
 
 
@@ -168,7 +170,7 @@ def test_an_archive_that_is_down_is_waited_for(tmp_path):
     study = str(pydicom.dcmread(files[0]).StudyInstanceUID)
     with plugin.up():
         storescu(plugin.port, *files)
-        plugin.wait(study, StudyState.ASSESSED)
+        plugin.wait(study, StudyState.DELIVERING)
         wait_until(lambda: plugin.problem(study), 30, "a problem in status")
         assert "ArchiveUnavailable" in _said(plugin, study)
         with archive.up():
