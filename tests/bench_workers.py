@@ -1,4 +1,5 @@
-"""How the assessing workers scale: 1, 2 and 4 of them, with a model that only sleeps.
+"""How the assessing workers scale, with a model that only sleeps: 1, 2 and 4 of them, and one that
+takes 4 studies at once.
 
 What is measured is everything around the model: messages, claims, reading, writing, commits.
 Prints figures; asserts nothing.
@@ -27,23 +28,26 @@ def main() -> None:
     options.add_argument("--sleep", type=float, default=0.5)
     chosen = options.parse_args()
     print(f"{chosen.studies} studies of one image, a model that sleeps {chosen.sleep} s")
-    print("    broker  workers  studies/s  of linear  ms around the model")
+    print("    broker  workers  at once  studies/s  of linear  ms around the model")
     for broker in ("embedded", "rabbitmq", "redis"):
-        for workers in (1, 2, 4):
+        for workers, at_once in ((1, 1), (2, 1), (4, 1), (1, 4)):
             with tempfile.TemporaryDirectory(prefix="bonetumor-bench-") as folder:
-                rate = _rate(Path(folder), broker, workers, chosen)
-            ideal = workers / chosen.sleep
-            around = 1000 * (workers / rate - chosen.sleep)
+                rate = _rate(Path(folder), broker, workers, at_once, chosen)
+            ideal = workers * at_once / chosen.sleep
+            around = 1000 * (workers * at_once / rate - chosen.sleep)
             print(
-                f"{broker:>10} {workers:>8} {rate:>10.2f} {rate / ideal:>10.2f} {around:>20.0f}",
+                f"{broker:>10} {workers:>8} {at_once:>8} {rate:>10.2f} {rate / ideal:>10.2f} "
+                f"{around:>20.0f}",
                 flush=True,
             )
 
 
-def _rate(folder: Path, broker: str, workers: int, chosen: argparse.Namespace) -> float:
+def _rate(
+    folder: Path, broker: str, workers: int, at_once: int, chosen: argparse.Namespace
+) -> float:
     """Studies a second between the first that each worker has ended and the last of all."""
     with ExitStack() as stack:
-        more = {}
+        more = {"BONETUMOR_MODEL__STUDIES": str(at_once)}
         if broker != "embedded":
             server = {"rabbitmq": rabbitmq_server, "redis": redis_server}[broker]
             more["BONETUMOR_QUEUE__URL"] = stack.enter_context(server(folder / broker))
@@ -64,7 +68,8 @@ def _rate(folder: Path, broker: str, workers: int, chosen: argparse.Namespace) -
             if event.kind == StudyState.ASSESSED
         )
         plugin.ledger.close()
-    return (len(ended) - workers) / (ended[-1] - ended[workers - 1])
+    first = workers * at_once
+    return (len(ended) - first) / (ended[-1] - ended[first - 1])
 
 
 def _process(plugin: Plugin, *arguments: str):

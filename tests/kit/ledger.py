@@ -9,7 +9,8 @@ from bonetumor.domain.labs import Analyte, LabPanel, LabResult
 from bonetumor.domain.pathology import Pathology, PathologySlide
 from bonetumor.domain.progress import STATE_AFTER, Content, Errand, Step, StudyState
 from bonetumor.domain.study import Instance, InstanceKeys
-from bonetumor.service.ledger import Closing, ShelvedReport
+from bonetumor.service.ledger import Closing
+from bonetumor.service.shelf import ShelvedReport
 from bonetumor.store.engine import open_engine
 from bonetumor.store.ledger import SqlLedger
 

@@ -35,6 +35,9 @@ class Sleeping:
         time.sleep(self.seconds)
         return Findings(detections=(), out_of_distribution=False)
 
+    def detect_all(self, images):
+        return ((image, self.detect(image)) for image in images)
+
 
 def main() -> None:
     from bonetumor.worker import processes, thinking

@@ -90,11 +90,14 @@ def test_a_model_that_answers_nan_is_stopped(detector, monkeypatch):
     image = render(draw_normal(5, 2, longest_px=320))
     engine = detector._engine
 
-    def poisoned(squares):
-        predictions, summaries = engine(squares)
-        return predictions * np.float32("nan"), summaries
+    class Poisoned:
+        batch = 1
 
-    monkeypatch.setattr(detector, "_engine", poisoned)
+        def __call__(self, squares):
+            predictions, summaries = engine(squares)
+            return predictions * np.float32("nan"), summaries
+
+    monkeypatch.setattr(detector, "_engine", Poisoned())
     with pytest.raises(NonFiniteOutput):
         detector.detect(image)
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from bonetumor.domain.progress import Step, StudyState
-from bonetumor.service.ledger import ReportQuery
+from bonetumor.service.shelf import ReportQuery
 from kit.ledger import (
     EVIDENCE,
     START,

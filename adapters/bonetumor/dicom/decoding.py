@@ -7,6 +7,7 @@ grows, hangs or crashes is replaced, and the worker goes on.
 
 import multiprocessing
 import resource
+import threading
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -21,11 +22,11 @@ FRAME_S = 60.0
 _END = None
 
 
-class DecodingChild:
+class DecodingChild(threading.local):
     """Decodes files one frame at a time. The child starts with the first file, and ends with us.
 
-    Use from one thread. `memory_bytes` bounds the child's address space, `frame_s` the time for one
-    frame.
+    Each thread that uses it has a child of its own. `memory_bytes` bounds the child's address
+    space, `frame_s` the time for one frame.
     """
 
     def __init__(self, *, memory_bytes: int = MEMORY_BYTES, frame_s: float = FRAME_S) -> None:

@@ -9,8 +9,8 @@ from bonetumor.fhir.codes import device_key, run_identifier
 from bonetumor.fhir.graph import REPORT, Anchors
 from bonetumor.fhir.report import device, graph, imaging_study, organization
 from bonetumor.picture.illustration import Illustration
-from bonetumor.service.ledger import ShelvedReport
 from bonetumor.service.ports import Result
+from bonetumor.service.shelf import ShelvedReport
 
 
 def shelve(

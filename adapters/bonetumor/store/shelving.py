@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from sqlalchemy import ColumnElement, RowMapping, insert, or_, select, update
 
 from bonetumor.domain.uid import UID
-from bonetumor.service.ledger import ReportQuery, ShelvedReport
+from bonetumor.service.shelf import ReportQuery, ShelvedReport
 from bonetumor.store.database import LedgerTables
 from bonetumor.store.rows import utc
 from bonetumor.store.schema import report_resources, reports

@@ -63,6 +63,33 @@ class Working(Delivering):
             )
             return claim
 
+    def companions(self, claim: Claim, limit: int) -> Sequence[Errand]:
+        """The same step for other studies for which it is due and no attempt has died: urgent ones,
+        then the oldest. Only of steps of a study as a whole."""
+        now = self._clock()
+        waiting = (
+            select(studies)
+            .where(
+                studies.c.state == STATE_BEFORE[claim.step],
+                studies.c.attempts == 0,
+                studies.c.owner.is_(None),
+                studies.c.study_instance_uid != claim.study_instance_uid,
+            )
+            .order_by(studies.c.urgent.desc(), studies.c.updated_at)
+            .limit(limit)
+        )
+        with self._transaction(write=False) as connection:
+            rows = connection.execute(waiting).mappings().all()
+        return [
+            Errand(
+                study_instance_uid=UID(row["study_instance_uid"]),
+                step=claim.step,
+                urgent=bool(row["urgent"]),
+            )
+            for row in rows
+            if is_due(row, now, claim.step)
+        ]
+
     def study(self, study_instance_uid: UID) -> Study:
         """The study with all its instances, in a stable order."""
         with self._transaction(write=False) as connection:

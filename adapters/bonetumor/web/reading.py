@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from bonetumor.domain.errors import InvalidInput, StorageUnavailable
-from bonetumor.service.ledger import ReportQuery, Shelf
+from bonetumor.service.shelf import ReportQuery, Shelf
 from bonetumor.web.access import Access, Denied
 
 Resource = dict[str, Any]

@@ -5,6 +5,8 @@ Loading, pre-processing and the way back to stored pixels are ours, so that trai
 and serving share them.
 """
 
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 
 from bonetumor.detection.engine import build_engine
 from bonetumor.detection.letterbox import Letterbox, letterbox
+from bonetumor.detection.sharing import SharedEngine
 from bonetumor.detection.vision import load_ultralytics
 from bonetumor.domain.errors import NonFiniteOutput, WeightsMismatch
 from bonetumor.domain.image import ClinicalImage
@@ -25,10 +28,20 @@ _CHANNELS = 1
 
 class YoloDetector:
     """Finds tumours, as the manifest's `detector` entry says; `least_score` overrides its
-    operating point, for measurements."""
+    operating point, for measurements.
+
+    `batch` images go through the network at once. With `shared`, several threads may ask.
+    """
 
     def __init__(
-        self, bundle: Bundle, *, device: str, engine: str = "auto", least_score: float | None = None
+        self,
+        bundle: Bundle,
+        *,
+        device: str,
+        engine: str = "auto",
+        least_score: float | None = None,
+        batch: int = 1,
+        shared: bool = False,
     ) -> None:
         self._config: dict[str, Any] = dict(bundle.manifest.detector)
         if least_score is not None:
@@ -38,22 +51,44 @@ class YoloDetector:
         self._precision = tensors.pop("familiarity.precision").numpy().astype(np.float64)
         self._side_px = int(self._config["image_size_px"])
         network = build_network(self._config["architecture"], tensors)
-        self._engine = build_engine(network, side_px=self._side_px, device=device, wanted=engine)
+        built = build_engine(
+            network, side_px=self._side_px, device=device, wanted=engine, batch=batch
+        )
+        self._engine = SharedEngine(built) if shared else built
         self._suppress = load_suppression()
 
     def detect(self, image: ClinicalImage) -> Findings:
         """Boxes in stored pixels, and whether the image is unlike all that was trained on."""
-        square, placed = letterbox(image.pixels, self._side_px)
-        predictions, summaries = self._engine(square[None])
-        if not bool(np.isfinite(predictions).all()):
+        [(_, findings)] = self.detect_all([image])
+        return findings
+
+    def detect_all(
+        self, images: Iterable[ClinicalImage]
+    ) -> Iterator[tuple[ClinicalImage, Findings]]:
+        """Each image with what `detect` says of it; no more are held than a pass takes."""
+        rest = iter(images)
+        while together := list(islice(rest, self._engine.batch)):
+            placed = [letterbox(image.pixels, self._side_px) for image in together]
+            answers = self._engine(np.stack([square for square, _ in placed]))
+            for image, (_, place), *answer in zip(together, placed, *answers, strict=True):
+                yield image, self._findings(image, place, *answer)
+
+    def _findings(
+        self,
+        image: ClinicalImage,
+        placed: Letterbox,
+        prediction: NDArray[np.float32],
+        summary: NDArray[np.float32],
+    ) -> Findings:
+        if not bool(np.isfinite(prediction).all()):
             raise NonFiniteOutput("detector: expected finite boxes and scores, got NaN or infinity")
         kept = self._suppress(
-            torch.from_numpy(predictions),
+            torch.from_numpy(prediction[None]),
             conf_thres=float(self._config["score_threshold"]),
             iou_thres=float(self._config["iou_threshold"]),
             max_det=int(self._config["max_detections"]),
         )[0]
-        unlike = self._distance(summaries[0]) > float(self._config["familiarity_threshold"])
+        unlike = self._distance(summary) > float(self._config["familiarity_threshold"])
         return Findings(
             detections=_detections(kept.numpy(), placed, image), out_of_distribution=unlike
         )

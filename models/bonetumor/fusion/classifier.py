@@ -1,5 +1,6 @@
 """The fusion network behind the Fusion port."""
 
+import threading
 from collections.abc import Callable
 from itertools import combinations
 
@@ -42,13 +43,20 @@ class FusionClassifier:
                 "weights: expected those of the fusion network, got others"
             ) from error
         self._network.eval().to(torch.device(device))
+        self._turn = threading.Lock()  # the heat map hooks into the network
 
     def diagnose(self, evidence: FusionInput) -> Diagnosis:
         """Benign, intermediate or malignant; abstains where the evidence does not settle it.
 
+        Threads take turns.
+
         Raises:
             NonFiniteOutput: the network answered NaN or infinity.
         """
+        with self._turn:
+            return self._diagnose(evidence)
+
+    def _diagnose(self, evidence: FusionInput) -> Diagnosis:
         case = self._preparation.prepare(
             evidence.image, evidence.box, evidence.slides, evidence.labs
         )

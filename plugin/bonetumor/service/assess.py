@@ -64,11 +64,10 @@ def assess(
 
 
 def look(images: Iterable[ClinicalImage], model: Model) -> Looked:
-    """Detects on every image, one at a time; the images may be many, so only the best is kept."""
+    """Detects on every image; the images may be many, so only the best is kept."""
     detections: list[Detection] = []
     best, best_score, count, strange = None, -1.0, 0, 0
-    for image in images:
-        findings = model.detector.detect(image)
+    for image, findings in model.detector.detect_all(images):
         count += 1
         strange += findings.out_of_distribution
         detections.extend(findings.detections)

@@ -22,6 +22,7 @@ from bonetumor.domain.progress import (
 from bonetumor.domain.study import Instance, Study
 from bonetumor.domain.uid import UID
 from bonetumor.service.retain import RetentionLedger
+from bonetumor.service.shelf import Shelf
 
 
 class Arrival(StrEnum):
@@ -152,6 +153,11 @@ class StepLedger(Protocol):
 
     def claim(self, errand: Errand, owner: str) -> Claim | None:
         """The right to do the step, or None if it is not due or someone else has it."""
+        ...
+
+    def companions(self, claim: Claim, limit: int) -> Sequence[Errand]:
+        """The same step for other studies for which it is due and no attempt has died: urgent ones,
+        then the oldest."""
         ...
 
     def study(self, study_instance_uid: UID) -> Study:
@@ -313,51 +319,6 @@ class Desk(Protocol):
 
     def newest_run(self, study_instance_uid: UID) -> str | None:
         """The run key of the newest result of a study, if there is one."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ShelvedReport:
-    """A report as we serve it ourselves. `body` is a JSON list of its FHIR resources."""
-
-    report_id: str
-    resource_ids: tuple[str, ...]
-    study_instance_uid: UID
-    run: str
-    patient: str
-    patient_id: str
-    accession_number: str
-    acquired_at: datetime | None
-    written_at: datetime
-    body: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReportQuery:
-    """Which reports are asked for; None asks for any. `acquired` is from and until, exclusive."""
-
-    patient: str | None = None
-    patient_id: str | None = None
-    identifier: str | None = None
-    acquired_from: datetime | None = None
-    acquired_until: datetime | None = None
-    limit: int = 50
-    offset: int = 0
-
-
-class Shelf(Protocol):
-    """Reports that we serve ourselves."""
-
-    def keep(self, report: ShelvedReport) -> None:
-        """Puts a report on the shelf; it takes the place of an earlier one of its study."""
-        ...
-
-    def find(self, query: ReportQuery) -> Sequence[ShelvedReport]:
-        """Reports that fit and are not superseded, the newest first."""
-        ...
-
-    def holding(self, resource_id: str) -> ShelvedReport | None:
-        """The newest report, superseded or not, that one of our resources belongs to."""
         ...
 
 

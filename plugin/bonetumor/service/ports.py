@@ -1,7 +1,7 @@
 """What the story needs of the world, as Protocols. `worker/wiring.py` chooses who answers."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -193,6 +193,12 @@ class Detector(Protocol):
 
     def detect(self, image: ClinicalImage) -> Findings:
         """Boxes in stored pixels, and whether the image is unlike all that was trained on."""
+        ...
+
+    def detect_all(
+        self, images: Iterable[ClinicalImage]
+    ) -> Iterator[tuple[ClinicalImage, Findings]]:
+        """Each image with what `detect` says of it. The images may be many: few are held."""
         ...
 
 

@@ -4,9 +4,10 @@ The broker only rings the doorbell. A step that nobody may do now is not done; a
 changes nothing the second time.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import islice
 
 from bonetumor.domain.assessment import Assessment
 from bonetumor.domain.case import Evidence
@@ -56,7 +57,7 @@ _STEP_OUT_OF = {**NEXT_STEP, **NEXT_DELIVERY_STEP}
 
 
 class Walk:
-    """Does steps for studies."""
+    """Does steps for studies; several at once, where several threads ask."""
 
     def __init__(
         self,
@@ -72,28 +73,41 @@ class Walk:
         self._work = work
         self._owner = owner
         self._retry_after = retry_after
-        self._claim: Claim | None = None
+        self._claims: set[Claim] = set()
 
     def give_up(self, problem: str) -> None:
-        """Gives back the step that is being done, as a crash: the process is about to end."""
-        claim = self._claim
-        if claim is not None:
+        """Gives back the steps that are being done, as a crash: the process is about to end."""
+        for claim in tuple(self._claims):
             self._ledger.drop(claim, problem, self._clock() + self._retry_after(claim))
 
     def take(self, errand: Errand) -> Sequence[Errand]:
         """Does the step if it is due; answers the errands that are due after it."""
-        claim = self._ledger.claim(errand, self._owner)
-        if claim is None:
-            return ()
-        self._claim = claim
-        try:
-            return self._do(errand, claim)
-        finally:
-            self._claim = None
+        claim = self.claim(errand)
+        return () if claim is None else self.do(claim)
 
-    def _do(self, errand: Errand, claim: Claim) -> Sequence[Errand]:
+    def claim(self, errand: Errand) -> Claim | None:
+        """The right to do the step, if it is due. It must be done then."""
+        claim = self._ledger.claim(errand, self._owner)
+        if claim is not None:
+            self._claims.add(claim)
+        return claim
+
+    def claim_others(self, claim: Claim, most: int) -> Iterator[Claim]:
+        """The same step for up to so many other studies, none of which has died on anybody."""
+        waiting = self._ledger.companions(claim, 2 * most)  # some are gone by then
+        claims = (self.claim(errand) for errand in waiting)
+        return islice((other for other in claims if other is not None), most)
+
+    def do(self, claim: Claim) -> Sequence[Errand]:
+        """Does the step that was claimed; answers the errands that are due after it."""
         try:
-            outcome = self._work[errand.step](claim)
+            return self._do(claim)
+        finally:
+            self._claims.discard(claim)
+
+    def _do(self, claim: Claim) -> Sequence[Errand]:
+        try:
+            outcome = self._work[claim.step](claim)
         except Unavailable as error:
             wait = timedelta(seconds=error.retry_after_s or 0.0)
             if not isinstance(error, EvidencePending):  # which knows exactly how long

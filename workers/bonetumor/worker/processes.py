@@ -24,7 +24,8 @@ from bonetumor.worker.canary import Canary, Perch
 from bonetumor.worker.settings import Settings
 from bonetumor.worker.steps import GpuSteps, IoSteps
 from bonetumor.worker.sweep import Sweep
-from bonetumor.worker.tasks import Doorbell, add_tasks
+from bonetumor.worker.tasks import Doorbell, Take, add_tasks
+from bonetumor.worker.together import Together
 from bonetumor.worker.watchdog import Watchdog
 
 _log = structlog.get_logger(__name__)
@@ -115,7 +116,10 @@ def work(settings: Settings, queues: Sequence[str]) -> None:
         limit_bytes=settings.queue.max_memory_bytes,
         give_up=walk.give_up,
     )
-    add_tasks(app, walk, Doorbell(app), [s for s in Step if kind_of(s) in queues], watchdog)
+    takes: dict[Step, Take] = {step: walk.take for step in Step if kind_of(step) in queues}
+    if GPU in queues and settings.model.studies > 1:
+        takes[Step.ASSESS] = Together(walk, settings.model.studies).take
+    add_tasks(app, takes, Doorbell(app), watchdog)
     kinds = "-".join(queues)
     perch = Perch(settings, wiring.host_name(), kinds)
     canary = Canary(

@@ -214,6 +214,16 @@ class ModelSettings(Group):
         "for the template",
     )
     threads: int = Field(0, ge=0, description="CPU threads; 0 leaves the choice to torch")
+    studies: int = Field(
+        1, ge=1, le=64, description="Studies that one worker of the queue gpu assesses at once"
+    )
+    batch: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Images, of one study or of several, in one pass of the detector; "
+        "for torch on a GPU",
+    )
 
 
 class Settings(BaseSettings):

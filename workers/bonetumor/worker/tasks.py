@@ -1,6 +1,6 @@
 """The Celery tasks: one per step, each a doorbell for the ledger."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import structlog
 from celery import Celery
@@ -10,7 +10,6 @@ from kombu.exceptions import ChannelError, OperationalError
 from bonetumor.domain.errors import InvalidInput
 from bonetumor.domain.progress import Content, Errand, Step
 from bonetumor.domain.uid import parse_uid
-from bonetumor.service.walk import Walk
 from bonetumor.worker.app import queue_of
 from bonetumor.worker.watchdog import Watchdog
 
@@ -55,15 +54,16 @@ class Doorbell:
             _log.warning("broker unavailable", error=type(error).__name__)
 
 
-def add_tasks(
-    app: Celery, walk: Walk, bell: Doorbell, steps: Iterable[Step], watchdog: Watchdog
-) -> None:
-    """Registers the steps' tasks with the application."""
-    for step in steps:
-        app.task(_task(walk, bell, step, watchdog), name=_name(step), ignore_result=True)
+Take = Callable[[Errand], Iterable[Errand]]
 
 
-def _task(walk: Walk, bell: Doorbell, step: Step, watchdog: Watchdog) -> Callable[..., None]:
+def add_tasks(app: Celery, takes: Mapping[Step, Take], bell: Doorbell, watchdog: Watchdog) -> None:
+    """Registers the steps' tasks. `takes` do a step and answer what is due after it."""
+    for step, take in takes.items():
+        app.task(_task(take, bell, step, watchdog), name=_name(step), ignore_result=True)
+
+
+def _task(take: Take, bell: Doorbell, step: Step, watchdog: Watchdog) -> Callable[..., None]:
     def run(
         *,
         study_instance_uid: str,
@@ -84,9 +84,8 @@ def _task(walk: Walk, bell: Doorbell, step: Step, watchdog: Watchdog) -> Callabl
             return
         bound = structlog.contextvars.bound_contextvars(study_instance_uid=study_instance_uid)
         with bound, watchdog.watching():
-            following = walk.take(errand)
-        for after in following:
-            bell.ring(after)
+            for after in take(errand):
+                bell.ring(after)
 
     return run
 

@@ -45,7 +45,12 @@ def build_model(settings: Settings) -> Model:
     folder = settings.model.language_model
     write = CheckedWriter(language_model_writer(folder)) if folder else describe
     return load_model(
-        bundle, device=settings.model.device, engine=settings.model.engine, write=write
+        bundle,
+        device=settings.model.device,
+        engine=settings.model.engine,
+        write=write,
+        batch=settings.model.batch,
+        shared=settings.model.studies > 1,
     )
 
 
@@ -56,12 +61,22 @@ def load_model(
     engine: str = "auto",
     least_score: float | None = None,
     write: Write = describe,
+    batch: int = 1,
+    shared: bool = False,
 ) -> Model:
-    """Detector and fusion of a bundle. `least_score` keeps fainter boxes than serving shows."""
+    """Detector and fusion of a bundle. `least_score` keeps fainter boxes than serving shows; with
+    `shared` several threads may ask, and their images go in batches."""
     chosen = _device(device)
     return LoadedModel(
         describe_algorithm(bundle),
-        YoloDetector(bundle, device=chosen, engine=engine, least_score=least_score),
+        YoloDetector(
+            bundle,
+            device=chosen,
+            engine=engine,
+            least_score=least_score,
+            batch=batch,
+            shared=shared,
+        ),
         FusionClassifier(bundle, device=chosen, write=write),
     )
 
