@@ -12,7 +12,8 @@ from bonetumor.domain.errors import InvalidInput
 from bonetumor.domain.image import BoundingBox
 from bonetumor.domain.labs import WEIGHED, Analyte, LabPanel, LabResult
 from bonetumor.domain.pathology import SlideTiles
-from bonetumor.fusion.calibration import fit_conformal, fit_temperature
+from bonetumor.fusion import calibration
+from bonetumor.fusion.calibration import fit_conformal, fit_temperature, resplits
 from bonetumor.fusion.classifier import FusionClassifier
 from bonetumor.fusion.evidence import Preparation, crop, ratios
 from bonetumor.fusion.explanation import shapley
@@ -137,20 +138,37 @@ def test_temperature_scaling_recovers_a_known_temperature():
     assert fit_temperature(logits * 2.5, truth) == pytest.approx(2.5, abs=0.25)
 
 
+def _answers(n, generator):
+    """Probabilities of an imaginary model, and classes as probable as it says."""
+    logits = torch.randn(n, 3, generator=generator) * 1.5 + torch.tensor([1.5, 0.0, -0.5])
+    probabilities = torch.softmax(logits, dim=1)
+    return probabilities, torch.multinomial(probabilities, 1, generator=generator)[:, 0]
+
+
 def test_conformal_sets_hold_the_truth_of_every_class_as_often_as_promised():
-    generator = torch.Generator().manual_seed(0)
-    held = [[], [], []]
-    for _ in range(100):
-        logits = torch.randn(900, 3, generator=generator) * 1.5 + torch.tensor([1.5, 0.0, -0.5])
-        probabilities = torch.softmax(logits, dim=1)
-        truth = torch.multinomial(probabilities, 1, generator=generator)[:, 0]
-        least = torch.tensor(fit_conformal(probabilities[:450], truth[:450], 0.1))
-        chosen = probabilities[450:][torch.arange(450), truth[450:]]
-        for label in range(3):
-            own = truth[450:] == label
-            held[label].append(float((chosen[own] >= least[label]).double().mean()))
-    for coverages in held:  # 100 resplits: the mean is within sampling error of 90 % or above
-        assert 0.885 < sum(coverages) / len(coverages) < 0.935
+    probabilities, truth = _answers(2000, torch.Generator().manual_seed(0))
+    found = resplits(probabilities, truth, [str(n) for n in range(2000)], miss_rate=0.1)
+    for by_class in found["by_class"].values():
+        assert by_class["promised"] == pytest.approx(0.9, abs=0.01)
+        # Rounds share cases, so that their mean wanders more than that of as many fresh samples.
+        assert by_class["covered"] == pytest.approx(by_class["promised"], abs=0.01)
+        assert by_class["inside"] >= 0.9
+
+
+def test_resplits_tell_when_thresholds_do_not_hold(monkeypatch):
+    probabilities, truth = _answers(2000, torch.Generator().manual_seed(0))
+    monkeypatch.setattr(calibration, "fit_conformal", lambda *_: [0.5, 0.5, 0.5])
+    found = resplits(probabilities, truth, [str(n) for n in range(2000)], miss_rate=0.1, rounds=5)
+    assert all(c["inside"] == 0 and c["covered"] < 0.85 for c in found["by_class"].values())
+
+
+def test_images_of_one_patient_are_on_one_side_of_a_resplit():
+    """Each case twice, under one name: were the twins parted, coverage would hardly vary."""
+    probabilities, truth = (torch.cat([t, t]) for t in _answers(60, torch.Generator()))
+    twins = resplits(probabilities, truth, [str(n % 60) for n in range(120)], miss_rate=0.2)
+    parted = resplits(probabilities, truth, [str(n) for n in range(120)], miss_rate=0.2)
+    for label, found in parted["by_class"].items():
+        assert found["inside"] > twins["by_class"][label]["inside"]
 
 
 def test_a_class_with_too_few_calibration_cases_is_never_ruled_out():

@@ -7,6 +7,7 @@ import numpy as np
 import pydicom
 import pytest
 from PIL import Image
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from bonetumor.cohort.record import ImageRecord, PatientRecord, read_cohort, write_cohort
@@ -96,7 +97,20 @@ def test_evaluation_writes_figures_page_and_card(made, tmp_path):
     noise = np.random.default_rng(0).integers(0, 255, (300, 300, 3), np.uint8)
     Image.fromarray(noise).save(strange / "coloured.png")
     Image.fromarray(noise[..., 0]).save(strange / "grey.png")
-    said = _run("evaluate", "--cohort", folder, "--out", tmp_path / "out", "--strange", strange)
+    named = ("--version", "other-1", "--training-data", "nobody")
+    shipped = open_bundle(shipped_bundle())
+    (tmp_path / "work").mkdir()
+    weights = {k: t * 0 for k, t in shipped.tensors("fusion.safetensors").items()}
+    save_file(weights, tmp_path / "work" / "fusion.safetensors")
+    config = {**shipped.manifest.fusion, "training": {"seed": 5}}
+    kept = {"vocabulary": shipped.text("vocabulary.txt"), "config": config, "metrics": {}}
+    (tmp_path / "work" / "fusion.json").write_text(json.dumps(kept))
+    other = tmp_path / "other"
+    assert _run("models", "join", tmp_path / "work", other, *named).exit_code == 0
+    said = _run(
+        *("evaluate", "--cohort", folder, "--out", tmp_path / "out", "--strange", strange),
+        *("--compare", other),
+    )
     assert said.exit_code == 0, said.output
     result = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     assert result["cohort"]["patients"] == 13
@@ -104,11 +118,21 @@ def test_evaluation_writes_figures_page_and_card(made, tmp_path):
     assert result["detection"]["normal_images"] == 3
     assert 0 <= result["detection"]["map50"]["value"] <= 1
     assert "pathology" in result["classification"]["subsets"]
+    comparison = result["classification"]["comparison"]
+    assert [m["version"] for m in comparison["models"]] == [shipped.manifest.version, "other-1"]
+    for name, subset in comparison["subsets"].items():
+        first, second = subset["models"]
+        measured = result["classification"]["subsets"][name]
+        assert first["auc"]["value"] == pytest.approx(measured["auc"]["value"])
+        assert second["auc"]["value"] == 0.5  # all weights zero: every case alike
+        assert second["auc"]["from_first"]["value"] == pytest.approx(0.5 - first["auc"]["value"])
+        assert subset["designs"]["tokens"]["models"] == 2
     assert result["out_of_distribution"]["refused_by_rule"] == 1
     assert result["out_of_distribution"]["auroc"] == 1.0
     page = (tmp_path / "out" / "index.html").read_text()
     assert page.count("data:image/png") >= 1
     assert "synthetic" in page
+    assert "Fusion networks beside each other" in page
     assert "Trained on: synthetic" in (tmp_path / "out" / "model-card.md").read_text()
 
 

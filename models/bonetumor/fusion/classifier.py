@@ -56,6 +56,15 @@ class FusionClassifier:
         with self._turn:
             return self._diagnose(evidence)
 
+    def by_subset(self, evidence: FusionInput) -> dict[tuple[Modality, ...], list[float]]:
+        """The calibrated probabilities that each subset of what there is would give."""
+        case = self._preparation.prepare(
+            evidence.image, evidence.box, evidence.slides, evidence.labs
+        )
+        with self._turn, torch.no_grad():
+            answers = self._every_subset(case, modalities(case))
+        return {used: self._probabilities(logits, used) for used, logits in answers.items()}
+
     def _diagnose(self, evidence: FusionInput) -> Diagnosis:
         case = self._preparation.prepare(
             evidence.image, evidence.box, evidence.slides, evidence.labs

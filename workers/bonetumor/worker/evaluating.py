@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from bonetumor.cohort.record import Cohort, PatientRecord, Split
 from bonetumor.detection.yolo import YoloDetector
@@ -14,18 +15,19 @@ from bonetumor.domain.assessment import Modality, TumourClass
 from bonetumor.domain.errors import BoneTumorError, InvalidInput
 from bonetumor.domain.image import ClinicalImage
 from bonetumor.domain.lesion import Detection
-from bonetumor.domain.pathology import SlideTiles
 from bonetumor.evaluation import classification as classes
 from bonetumor.evaluation.detection import ScoredImage
 from bonetumor.evaluation.summary import ClassifiedCase, summarise_classes, summarise_detection
-from bonetumor.fusion.train import PATTERNS
+from bonetumor.fusion.calibration import resplits
+from bonetumor.fusion.train import PATTERNS, FusionTraining
 from bonetumor.service.assess import look
 from bonetumor.service.ports import FusionInput, Model
 from bonetumor.weights.bundle import Bundle, open_bundle, shipped_bundle
 from bonetumor.worker.cohorts import load_images, load_slides, panel_of
+from bonetumor.worker.comparing import Comparison
 from bonetumor.worker.evaluation_page import write_pages
 from bonetumor.worker.loose import read_images
-from bonetumor.worker.thinking import build_slides, load_model
+from bonetumor.worker.thinking import build_slides, choose_device, load_model
 
 _LEAST_SCORE = 0.01
 
@@ -50,14 +52,15 @@ def evaluate_bundle(
     track: Track,
     *,
     strange: Path | None = None,
+    others: Sequence[Path] = (),
 ) -> dict[str, Any]:
     """Writes `evaluation.json`, `index.html` and `model-card.md` into `out`; answers the first.
 
     `strange`: a folder of pictures that the out-of-distribution gate should tell from the
-    cohort's.
+    cohort's. `others`: bundles with the same detector whose fusion networks are measured beside.
 
     Raises:
-        InvalidInput: the split holds nobody.
+        InvalidInput: the split holds nobody, or another bundle has another detector.
     """
     opened = open_bundle(bundle or shipped_bundle())
     # Faint boxes are kept, so that the curves are whole; the operating point is applied here.
@@ -67,13 +70,17 @@ def evaluate_bundle(
     patients = list(cohort.of(part))
     if not patients:
         raise InvalidInput(f"cohort: expected patients in the {part} split, got none")
+    comparison = Comparison(opened, others, choose_device("auto")) if others else None
     for record in track(patients):
-        predict(cohort, record, model, threshold, predictions)
-    result = {
+        predict(cohort, record, model, threshold, predictions, comparison)
+    result: dict[str, Any] = {
         **_about(opened, cohort, part, len(patients), predictions.problems),
         "detection": summarise_detection(predictions.images, threshold),
         "classification": summarise_classes(predictions.cases),
     }
+    _add_resplits(result["classification"]["subsets"], predictions.cases)
+    if comparison is not None:
+        result["classification"]["comparison"] = comparison.result(predictions.cases)
     if strange is not None:
         result["out_of_distribution"] = _strangeness(cohort, patients, opened, strange)
     plain = _plain(result)
@@ -101,6 +108,18 @@ def _about(
             "not_used": list(dict.fromkeys(problems)),
         },
     }
+
+
+def _add_resplits(subsets: dict[str, dict[str, Any]], cases: Sequence[ClassifiedCase]) -> None:
+    """Whether sets that are calibrated on half of the cases cover the other half."""
+    for name, figures in subsets.items():
+        own = [c for c in cases if name in c.probabilities]
+        figures["resplits"] = resplits(
+            torch.tensor([c.probabilities[name] for c in own], dtype=torch.float64),
+            torch.tensor([c.truth for c in own]),
+            [c.patient for c in own],
+            miss_rate=FusionTraining().miss_rate,
+        )
 
 
 def _strangeness(
@@ -131,7 +150,12 @@ def _strangeness(
 
 
 def predict(
-    cohort: Cohort, record: PatientRecord, model: Model, threshold: float, into: Predictions
+    cohort: Cohort,
+    record: PatientRecord,
+    model: Model,
+    threshold: float,
+    into: Predictions,
+    comparison: Comparison | None = None,
 ) -> None:
     """Boxes on each image; probabilities for each subset of what the patient has."""
     sure: list[tuple[Detection, ClinicalImage]] = []
@@ -153,34 +177,38 @@ def predict(
         return
     slides = build_slides()
     tiles = load_slides(cohort, record, slides, into.problems)
-    into.cases.append(_classify(record, sure, size or (0, 0), tiles, model))
+    best, shown_on = max(sure, key=lambda pair: pair[0].score, default=(None, None))
+    evidence = FusionInput(
+        image=shown_on,
+        box=best.box if best else None,
+        slides=tiles or None,
+        labs=panel_of(record),
+        out_of_distribution=False,
+    )
+    into.cases.append(_classify(record, evidence, size or (0, 0), model))
+    if comparison is not None:
+        comparison.ask(evidence)
 
 
 def _classify(
-    record: PatientRecord,
-    sure: list[tuple[Detection, ClinicalImage]],
-    size: tuple[int, ...],
-    tiles: tuple[SlideTiles, ...],
-    model: Model,
+    record: PatientRecord, evidence: FusionInput, size: tuple[int, ...], model: Model
 ) -> ClassifiedCase:
-    best, image = max(sure, key=lambda pair: pair[0].score, default=(None, None))
-    panel = panel_of(record)
     present = {
-        Modality.IMAGE: best is not None,
-        Modality.PATHOLOGY: bool(tiles),
-        Modality.LABS: panel is not None,
+        Modality.IMAGE: evidence.image is not None,
+        Modality.PATHOLOGY: evidence.slides is not None,
+        Modality.LABS: evidence.labs is not None,
     }
     answers, sets = {}, {}
     for pattern in PATTERNS:
         if not all(present[m] for m in pattern):
             continue
         diagnosis = model.fusion.diagnose(
-            FusionInput(
-                image=image if Modality.IMAGE in pattern else None,
-                box=best.box if best is not None and Modality.IMAGE in pattern else None,
-                slides=tiles if Modality.PATHOLOGY in pattern else None,
-                labs=panel if Modality.LABS in pattern else None,
-                out_of_distribution=False,
+            replace(
+                evidence,
+                image=evidence.image if Modality.IMAGE in pattern else None,
+                box=evidence.box if Modality.IMAGE in pattern else None,
+                slides=evidence.slides if Modality.PATHOLOGY in pattern else None,
+                labs=evidence.labs if Modality.LABS in pattern else None,
             )
         )
         if diagnosis.probabilities is not None:

@@ -85,6 +85,18 @@ def convert(
     write(out, cohort, checkpoint, fusion, text, say)
 
 
+def join(out: Path, fusion: Trained, base: Bundle, text: BundleText) -> None:
+    """A bundle with a trained fusion network and the detector of `base`, as it is there."""
+    draft = _Draft(
+        out=out,
+        weights=base.tensors("detector.safetensors"),
+        detector=base.manifest.detector,
+        fusion=fusion,
+        text=text,
+    )
+    draft.save({**base.manifest.metrics, "fusion": fusion.metrics})
+
+
 def write(
     out: Path, cohort: Cohort, checkpoint: Path, fusion: Trained, text: BundleText, say: Say
 ) -> None:

@@ -204,12 +204,18 @@ def evaluate(
     strange: Annotated[
         Path | None, typer.Option(help="Folder of pictures that should be out of distribution")
     ] = None,
+    compare: Annotated[
+        list[Path] | None,
+        typer.Option(help="Bundle with the same detector to measure beside it; may be repeated"),
+    ] = None,
 ) -> None:
     """Measures a bundle on a cohort, through the code that serves."""
     from bonetumor.worker import evaluating, training
 
     found = training.open_cohort(cohort, _say)
-    result = evaluating.evaluate_bundle(found, bundle, out, split.value, _tracked, strange=strange)
+    result = evaluating.evaluate_bundle(
+        found, bundle, out, split.value, _tracked, strange=strange, others=compare or ()
+    )
     _say(f"{result['cohort']['patients']} patients measured; see {out / 'index.html'}")
 
 
@@ -270,6 +276,32 @@ def models_convert(
     )
     found = training.open_cohort(cohort, _say)
     finishing.convert(out, found, checkpoint, base, text, _say)
+
+
+@models.command("join")
+def models_join(
+    work: Annotated[Path, typer.Argument(help="Folder where `train fusion` worked")],
+    out: Annotated[Path, typer.Argument(help="Folder for the bundle")],
+    version: Annotated[str, typer.Option(help="The bundle's version")],
+    training_data: Annotated[
+        str, typer.Option(help="What the fusion was trained on, as every report will say")
+    ],
+    bundle: Annotated[
+        Path | None, typer.Option(help="Bundle that the detector is taken from")
+    ] = None,
+) -> None:
+    """A bundle from a trained fusion network and another bundle's detector."""
+    from bonetumor.weights.bundle import open_bundle, shipped_bundle
+    from bonetumor.worker import finishing, training
+
+    base = open_bundle(bundle or shipped_bundle())
+    text = finishing.BundleText(
+        version=version,
+        training_data=f"fusion: {training_data}; detector: {base.manifest.training_data}",
+        limits=base.manifest.limits,
+    )
+    finishing.join(out, training.read_fusion(work), base, text)
+    _say(f"bundle {version} written to {out}")
 
 
 @models.command("verify")

@@ -66,7 +66,7 @@ def load_model(
 ) -> Model:
     """Detector and fusion of a bundle. `least_score` keeps fainter boxes than serving shows; with
     `shared` several threads may ask, and their images go in batches."""
-    chosen = _device(device)
+    chosen = choose_device(device)
     return LoadedModel(
         describe_algorithm(bundle),
         YoloDetector(
@@ -129,7 +129,8 @@ def build_slides(bundle_tile_px: int = 128) -> SlideReader:
     return SlidePictures(tile_px=bundle_tile_px, max_tiles=_MAX_TILES)
 
 
-def _device(wanted: str) -> str:
+def choose_device(wanted: str) -> str:
+    """What torch runs on; raises Misconfigured where it has none such."""
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if wanted.startswith("cuda") and not torch.cuda.is_available():

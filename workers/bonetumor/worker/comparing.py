@@ -1,0 +1,50 @@
+"""Other bundles' fusion networks on the cases that `evaluate` measures one bundle on."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bonetumor.domain.errors import InvalidInput
+from bonetumor.evaluation.comparison import Rival, compare
+from bonetumor.evaluation.summary import ClassifiedCase
+from bonetumor.fusion.classifier import FusionClassifier
+from bonetumor.service.ports import FusionInput
+from bonetumor.weights.bundle import Bundle, open_bundle
+
+_DETECTOR = "detector.safetensors"
+
+
+class Comparison:
+    """Fusion networks of several bundles, the first of which is being evaluated."""
+
+    def __init__(self, first: Bundle, others: Sequence[Path], device: str) -> None:
+        """Raises InvalidInput: a bundle with another detector, which would see other lesions."""
+        self._bundles = [first, *map(open_bundle, others)]
+        for bundle in self._bundles[1:]:
+            if bundle.manifest.files[_DETECTOR] != first.manifest.files[_DETECTOR]:
+                raise InvalidInput(
+                    f"compare: expected bundles with the detector of {first.manifest.version}, "
+                    f"got another in {bundle.manifest.version} ({bundle.folder})"
+                )
+        self._networks = [FusionClassifier(b, device=device) for b in self._bundles]
+        self._answers: list[list[dict[str, tuple[float, ...]]]] = [[] for _ in self._bundles]
+
+    def ask(self, evidence: FusionInput) -> None:
+        """Each network's probabilities for a case, from each subset of its evidence."""
+        nothing = evidence.image is None and evidence.slides is None and evidence.labs is None
+        for network, answers in zip(self._networks, self._answers, strict=True):
+            found = {} if nothing else network.by_subset(evidence)
+            answers.append({"+".join(used): tuple(p) for used, p in found.items()})
+
+    def result(self, cases: Sequence[ClassifiedCase]) -> dict[str, Any]:
+        """The content of `classification.comparison`, of the cases in the order they were asked."""
+        rivals = [
+            Rival(
+                version=bundle.manifest.version,
+                design=str(bundle.manifest.fusion["network"]["design"]),
+                seed=int(bundle.manifest.fusion["training"]["seed"]),
+                answers=answers,
+            )
+            for bundle, answers in zip(self._bundles, self._answers, strict=True)
+        ]
+        return compare(rivals, [c.truth for c in cases], [c.patient for c in cases])
