@@ -3,7 +3,8 @@
     make bench-models
 
 Not a test: it prints figures. Pictures are phantom radiographs; what is timed is everything from
-the picture in memory to boxes in its pixels. Memory is the peak of a process of its own.
+the picture in memory to boxes in its pixels, and how much of that is not the network. Memory is the
+peak of a process of its own. Where torch finds a GPU, it is measured there too, in batches.
 """
 
 import json
@@ -27,21 +28,52 @@ from bonetumor.weights.bundle import open_bundle, shipped_bundle
 from kit.studies import render
 
 PICTURES, ROUNDS, THRESHOLD = 24, 3, 0.05
-WAYS = ("ultralytics predict", "ours, torch", "ours, openvino")
+ON_CPU = ("ultralytics, predict, cpu, 1", "ours, torch, cpu, 1", "ours, openvino, cpu, 1")
+BATCHES = (1, 8, 64)
+
+
+def ways():
+    """ultralytics' loop first, then ours; the first of ours is what boxes are compared with."""
+    if not torch.cuda.is_available():
+        return ON_CPU
+    on_gpu = [f"ours, torch, cuda, {n}" for n in BATCHES]
+    return (*ON_CPU, "ultralytics, predict, cuda, 1", *on_gpu)
+
+
+class Timed:
+    """An engine, and the seconds that were spent in it."""
+
+    def __init__(self, engine):
+        self.engine, self.batch, self.seconds = engine, engine.batch, 0.0
+
+    def __call__(self, squares):
+        start = time.perf_counter()
+        answer = self.engine(squares)  # its answer is in memory: nothing runs on
+        self.seconds += time.perf_counter() - start
+        return answer
 
 
 def build(way):
+    """What finds the boxes of pictures, and how long its network took so far (NaN: not known)."""
     bundle = open_bundle(shipped_bundle())
-    if way.startswith("ours"):
-        engine = way.split()[-1]
-        detector = YoloDetector(bundle, device="cpu", engine=engine, least_score=THRESHOLD)
-        return lambda image: [
-            (d.box.as_tuple(), d.score) for d in detector.detect(image).detections
+    whose, engine, device, batch = way.split(", ")
+    if whose == "ultralytics":
+        return _ultralytics(bundle, device), lambda: float("nan")
+    detector = YoloDetector(
+        bundle, device=device, engine=engine, least_score=THRESHOLD, batch=int(batch)
+    )
+    timed = detector._engine = Timed(detector._engine)
+
+    def run(images):
+        return [
+            [(d.box.as_tuple(), d.score) for d in findings.detections]
+            for _, findings in detector.detect_all(images)
         ]
-    return _ultralytics(bundle)
+
+    return run, lambda: timed.seconds
 
 
-def _ultralytics(bundle):
+def _ultralytics(bundle, device):
     """ultralytics as its manual says: a checkpoint, `YOLO(path)`, `predict`."""
     ultralytics = load_ultralytics()
     config = bundle.manifest.detector
@@ -55,7 +87,7 @@ def _ultralytics(bundle):
     torch.save({"model": network.float(), "train_args": {}}, path)
     model = ultralytics.YOLO(str(path))
 
-    def run(image):
+    def predict(image):
         found = model.predict(
             image.pixels[..., None],
             imgsz=config["image_size_px"],
@@ -63,28 +95,30 @@ def _ultralytics(bundle):
             iou=config["iou_threshold"],
             max_det=config["max_detections"],
             rect=False,
-            device="cpu",
+            device=device,
             verbose=False,
         )[0].boxes
         return [
             (tuple(b), s) for b, s in zip(found.xyxy.tolist(), found.conf.tolist(), strict=True)
         ]
 
-    return run
+    return lambda images: [predict(image) for image in images]
 
 
 def measure(way):
-    images = [render(draw_patient(55, n).radiograph) for n in range(PICTURES)]
-    run = build(way)
+    drawn = [render(draw_patient(55, n).radiograph) for n in range(PICTURES)]
+    images = drawn * (1 + max(BATCHES) // PICTURES if "cuda" in way else 1)
+    run, in_network = build(way)
     before = torch.get_num_threads()
-    run(images[0])
-    seconds, boxes = [], []
+    run(images)  # warm
+    seconds, boxes, network = [], [], in_network()
     for _ in range(ROUNDS):
         start = time.perf_counter()
-        boxes = [run(image) for image in images]
+        boxes = run(images)[:PICTURES]
         seconds.append(time.perf_counter() - start)
     return {
-        "images_per_second": PICTURES / float(np.median(seconds)),
+        "images_per_second": len(images) / float(np.median(seconds)),
+        "around": 1 - (in_network() - network) / sum(seconds),
         "threads": [before, torch.get_num_threads()],
         "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "boxes": boxes,
@@ -108,19 +142,21 @@ def main():
         print(json.dumps(measure(sys.argv[1])))
         return
     found = {}
-    for way in WAYS:
+    for way in ways():
         done = subprocess.run(
             [sys.executable, __file__, way], capture_output=True, text=True, check=True
         )
         found[way] = json.loads(done.stdout.splitlines()[-1])
-    table = Table("", "images/s", "ratio", "threads", "peak MiB", "IoU ≥", "score ±", "alone")
-    base = found[WAYS[0]]
+    columns = ("", "images/s", "ratio", "not network", "threads", "peak MiB", "IoU ≥", "score ±")
+    table = Table(*columns, "alone")
+    base = found[ON_CPU[0]]
     for way, row in found.items():
-        low, high, alone = agreement(found["ours, torch"]["boxes"], row["boxes"])
+        low, high, alone = agreement(found[ON_CPU[1]]["boxes"], row["boxes"])
         table.add_row(
             way,
             f"{row['images_per_second']:.1f}",
             f"{row['images_per_second'] / base['images_per_second']:.2f}",
+            "–" if np.isnan(row["around"]) else f"{100 * row['around']:.0f} %",
             str(row["threads"][1]),
             f"{row['peak_mib']:.0f}",
             f"{low:.4f}",

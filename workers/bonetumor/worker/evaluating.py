@@ -78,7 +78,12 @@ def evaluate_bundle(
         "detection": summarise_detection(predictions.images, threshold),
         "classification": summarise_classes(predictions.cases),
     }
-    _add_resplits(result["classification"]["subsets"], predictions.cases)
+    training = opened.manifest.fusion["training"]
+    _add_resplits(
+        result["classification"]["subsets"],
+        predictions.cases,
+        training.get("miss_rate", FusionTraining().miss_rate),
+    )
     if comparison is not None:
         result["classification"]["comparison"] = comparison.result(predictions.cases)
     if strange is not None:
@@ -110,7 +115,9 @@ def _about(
     }
 
 
-def _add_resplits(subsets: dict[str, dict[str, Any]], cases: Sequence[ClassifiedCase]) -> None:
+def _add_resplits(
+    subsets: dict[str, dict[str, Any]], cases: Sequence[ClassifiedCase], miss_rate: float
+) -> None:
     """Whether sets that are calibrated on half of the cases cover the other half."""
     for name, figures in subsets.items():
         own = [c for c in cases if name in c.probabilities]
@@ -118,7 +125,7 @@ def _add_resplits(subsets: dict[str, dict[str, Any]], cases: Sequence[Classified
             torch.tensor([c.probabilities[name] for c in own], dtype=torch.float64),
             torch.tensor([c.truth for c in own]),
             [c.patient for c in own],
-            miss_rate=FusionTraining().miss_rate,
+            miss_rate=miss_rate,
         )
 
 
