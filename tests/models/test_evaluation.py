@@ -141,8 +141,8 @@ def _case(number, truth, rng):
     return ClassifiedCase(
         patient=str(number),
         truth=truth,
-        probabilities={"image": (0.4, 0.3, 0.3), "image+labs": said},
-        sets={"image": (True, True, True), "image+labs": tuple(p > 0.3 for p in said)},
+        probabilities={"image": (0.4, 0.3, 0.3), "labs": said, "image+labs": said},
+        sets={name: tuple(p > 0.3 for p in said) for name in ("image", "labs", "image+labs")},
         served="image+labs",
         image_size=[640.0, 480.0],
         metadata=[float(number % 70), 0.0],
@@ -156,6 +156,12 @@ def test_the_summary_says_more_evidence_is_better_when_it_is():
     subsets = summary["subsets"]
     assert subsets["image+labs"]["auc"]["ci95"][0] > subsets["image"]["auc"]["ci95"][1]
     assert subsets["image"]["auc"]["value"] == pytest.approx(0.5)
+    gains = subsets["image+labs"]["gains"]
+    gained = subsets["image+labs"]["auc"]["value"] - 0.5
+    assert gains["labs"]["auc"]["value"] == pytest.approx(gained)
+    assert gains["labs"]["auc"]["ci95"][0] > 0.2
+    assert gains["image"]["auc"] == {"value": 0.0, "ci95": [0.0, 0.0]}  # paired: the same answers
+    assert subsets["labs"]["gains"] == {}
     assert summary["probes"]["image_size_only"]["auc"]["value"] == pytest.approx(0.5, abs=0.12)
     assert set(summary["served"]["slices"]["sex"]) == {"M", "F"}
 

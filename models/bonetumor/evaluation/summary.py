@@ -97,7 +97,26 @@ def summarise_classes(cases: Sequence[ClassifiedCase]) -> dict[str, Any]:
 
 def _subset(cases: Sequence[ClassifiedCase], subset: str) -> dict[str, Any]:
     probabilities = np.array([c.probabilities[subset] for c in cases])
-    return _scored(cases, probabilities)
+    modalities = subset.split("+")
+    gains = {
+        added: _gain(cases, subset, "+".join(m for m in modalities if m != added))
+        for added in (modalities if len(modalities) > 1 else ())
+    }
+    return {**_scored(cases, probabilities), "gains": gains}
+
+
+def _gain(cases: Sequence[ClassifiedCase], subset: str, without: str) -> dict[str, Any]:
+    """What a modality adds, paired; rows of different subsets are of different patients."""
+    truth = np.array([c.truth for c in cases], np.int64)
+    more, less = (np.array([c.probabilities[s] for c in cases]) for s in (subset, without))
+
+    def measure(rows: classes.Ints) -> dict[str, float]:
+        after, before = (classes.scores(p[rows], truth[rows]) for p in (more, less))
+        return {name: after[name] - before[name] for name in ("f1", "auc")}
+
+    point = measure(np.arange(len(cases)))
+    bounds = classes.intervals(measure, [c.patient for c in cases], rounds=_ROUNDS)
+    return {name: {"value": point[name], "ci95": list(bounds[name])} for name in point}
 
 
 def _scored(cases: Sequence[ClassifiedCase], probabilities: classes.Floats) -> dict[str, Any]:
