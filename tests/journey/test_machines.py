@@ -12,9 +12,9 @@ from kit.servers import answers, postgres_server, redis_server, wait_until
 
 def test_workers_on_other_machines_read_what_the_listener_took(tmp_path, orthanc, fhir_server):
     """Each process has a disk of its own; the worker of the queue gpu loses its own half-way."""
-    for number in (345, 346):
+    for number in (347, 348):
         fhir_server.load(studies.record(number))
-    first, second = (studies.write(tmp_path / str(n), n, images=2) for n in (345, 346))
+    first, second = (studies.write(tmp_path / str(n), n, images=2) for n in (347, 348))
     uids = [str(pydicom.dcmread(f[0]).StudyInstanceUID) for f in (first, second)]
     with (
         postgres_server(tmp_path / "postgres") as ledger,

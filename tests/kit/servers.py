@@ -153,6 +153,10 @@ class FhirServer:
     def load(self, bundle: dict) -> None:
         """Creates every resource of a collection, references rewritten to the server's ids."""
         names: dict[str, str] = {}
+        for patient in (e["resource"] for e in bundle["entry"]):
+            if patient["resourceType"] == "Patient":
+                known = self.search("Patient", identifier=patient["identifier"][0]["value"])
+                assert not known, "this patient is there already: each test has patients of its own"
         for entry in bundle["entry"]:
             resource = json.loads(_renamed(json.dumps(entry["resource"]), names))
             old = f"{resource['resourceType']}/{resource.pop('id')}"
