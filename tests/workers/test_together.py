@@ -1,6 +1,8 @@
 """Several studies at once in one worker: what is taken along, and what one does to the others."""
 
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from bonetumor.domain.errors import CorruptPixelData
 from bonetumor.domain.progress import Step, StudyState
 from bonetumor.service.walk import Outcome, Walk
+from bonetumor.worker.steps import GpuSteps
 from bonetumor.worker.together import Together
 from kit.ledger import EVIDENCE, Clock, assessment, close, errand, instance, sqlite_ledger
 from kit.servers import wait_until
@@ -132,3 +135,17 @@ def test_a_worker_that_gives_up_gives_all_of_them_back(ledger, clock):
     work.meeting.wait(20)  # the fourth
     caller.join()
     assert states(ledger) == [StudyState.GATHERED] * 6  # what was given back is not recorded
+
+
+def test_a_model_that_could_not_be_loaded_at_first_is_loaded_once_for_all():
+    loaded = []
+
+    def load():
+        time.sleep(0.1)
+        loaded.append(object())
+        return loaded[-1]
+
+    steps = GpuSteps(ledger=None, studies=None, slides=None, load=load, clock=None)
+    with ThreadPoolExecutor(4) as threads:
+        models = list(threads.map(lambda _: steps.model(), range(4)))
+    assert models == loaded * 4

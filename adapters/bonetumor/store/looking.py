@@ -3,17 +3,13 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import RowMapping, Select, func, select
+from sqlalchemy import Select, func, select
 
 from bonetumor.domain.progress import (
-    NEXT_DELIVERY_STEP,
     NEXT_STEP,
     UNDER_WAY,
-    Content,
-    DeliveryState,
     Errand,
     Refusal,
-    Step,
     StudyEvent,
     StudyProgress,
     StudyState,
@@ -21,7 +17,7 @@ from bonetumor.domain.progress import (
 from bonetumor.domain.uid import UID
 from bonetumor.store.database import LedgerTables
 from bonetumor.store.delivering import may_be_delivered
-from bonetumor.store.rows import is_due, progress_of, utc
+from bonetumor.store.rows import errand_of, is_due, progress_of, utc
 from bonetumor.store.schema import deliveries, events, instances, refusals, studies
 
 _PROGRESS = select(
@@ -67,7 +63,7 @@ class Looking(LedgerTables):
                 ),
                 *connection.execute(to_deliver).mappings(),
             ]
-        errands = [(row, _errand(row)) for row in rows]
+        errands = [(row, errand_of(row)) for row in rows]
         return [errand for row, errand in errands if is_due(row, now, errand.step)]
 
     def progress(
@@ -125,17 +121,3 @@ class Looking(LedgerTables):
                 )
                 for row in connection.execute(query).mappings()
             ]
-
-
-def _errand(row: RowMapping) -> Errand:
-    study, urgent = UID(row["study_instance_uid"]), bool(row["urgent"])
-    if "destination" not in row:
-        step = NEXT_STEP.get(StudyState(row["state"]), Step.LOOK_AGAIN)
-        return Errand(study_instance_uid=study, step=step, urgent=urgent)
-    return Errand(
-        study_instance_uid=study,
-        step=NEXT_DELIVERY_STEP[DeliveryState(row["state"])],
-        destination=row["destination"],
-        content=Content(row["content"]),
-        urgent=urgent,
-    )

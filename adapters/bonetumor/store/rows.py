@@ -5,10 +5,13 @@ from datetime import UTC, datetime
 from sqlalchemy import RowMapping
 
 from bonetumor.domain.progress import (
+    NEXT_DELIVERY_STEP,
+    NEXT_STEP,
     STATE_BEFORE,
     Content,
     Delivery,
     DeliveryState,
+    Errand,
     Step,
     StudyProgress,
     StudyState,
@@ -26,6 +29,22 @@ def is_due(row: RowMapping, now: datetime, step: Step) -> bool:
     if row["state"] != STATE_BEFORE[step] or (lease is not None and utc(lease) > now):
         return False
     return step is not Step.LOOK_AGAIN if start is None else utc(start) <= now
+
+
+def errand_of(row: RowMapping) -> Errand:
+    """The step that leads out of the state of a study's row, or of a delivery's with its study's
+    `urgent`."""
+    study, urgent = UID(row["study_instance_uid"]), bool(row["urgent"])
+    if "destination" not in row:
+        step = NEXT_STEP.get(StudyState(row["state"]), Step.LOOK_AGAIN)
+        return Errand(study_instance_uid=study, step=step, urgent=urgent)
+    return Errand(
+        study_instance_uid=study,
+        step=NEXT_DELIVERY_STEP[DeliveryState(row["state"])],
+        destination=row["destination"],
+        content=Content(row["content"]),
+        urgent=urgent,
+    )
 
 
 def utc(moment: datetime) -> datetime:

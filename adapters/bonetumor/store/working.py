@@ -23,7 +23,7 @@ from bonetumor.service.ledger import Predecessor
 from bonetumor.store import documents as formats
 from bonetumor.store.database import study_row
 from bonetumor.store.delivering import Delivering, may_be_delivered
-from bonetumor.store.rows import instance_of, is_due
+from bonetumor.store.rows import errand_of, instance_of, is_due
 from bonetumor.store.schema import deliveries, documents, events, instances, studies, workers
 
 _SENT_BEFORE_SCHEMA_3 = "sr_sent"
@@ -80,15 +80,7 @@ class Working(Delivering):
         )
         with self._transaction(write=False) as connection:
             rows = connection.execute(waiting).mappings().all()
-        return [
-            Errand(
-                study_instance_uid=UID(row["study_instance_uid"]),
-                step=claim.step,
-                urgent=bool(row["urgent"]),
-            )
-            for row in rows
-            if is_due(row, now, claim.step)
-        ]
+        return [errand_of(row) for row in rows if is_due(row, now, claim.step)]
 
     def study(self, study_instance_uid: UID) -> Study:
         """The study with all its instances, in a stable order."""

@@ -58,17 +58,13 @@ class FusionClassifier:
 
     def by_subset(self, evidence: FusionInput) -> dict[tuple[Modality, ...], list[float]]:
         """The calibrated probabilities that each subset of what there is would give."""
-        case = self._preparation.prepare(
-            evidence.image, evidence.box, evidence.slides, evidence.labs
-        )
         with self._turn, torch.no_grad():
+            case = self._prepared(evidence)
             answers = self._every_subset(case, modalities(case))
         return {used: self._probabilities(logits, used) for used, logits in answers.items()}
 
     def _diagnose(self, evidence: FusionInput) -> Diagnosis:
-        case = self._preparation.prepare(
-            evidence.image, evidence.box, evidence.slides, evidence.labs
-        )
+        case = self._prepared(evidence)
         used = modalities(case)
         with torch.no_grad():
             answers = self._every_subset(case, used)
@@ -99,6 +95,11 @@ class FusionClassifier:
             heat_map=heat_map(self._network, case, evidence.box, top)
             if seen and evidence.box
             else None,
+        )
+
+    def _prepared(self, evidence: FusionInput) -> CaseTensors:
+        return self._preparation.prepare(
+            evidence.image, evidence.box, evidence.slides, evidence.labs
         )
 
     def _every_subset(

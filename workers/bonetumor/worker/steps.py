@@ -1,5 +1,6 @@
 """The work of each step, put together from services and adapters."""
 
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -202,6 +203,7 @@ class GpuSteps:
         self._slides = slides
         self._load = load
         self._model: Model | None = None
+        self._loading = threading.Lock()
         self._clock = clock
 
     def work(self) -> Mapping[Step, Work]:
@@ -209,10 +211,12 @@ class GpuSteps:
         return {Step.ASSESS: self.assess}
 
     def model(self) -> Model:
-        """The model, loaded once; raises ModelFault or Misconfigured while it cannot be."""
-        if self._model is None:
-            self._model = self._load()
-        return self._model
+        """The model, loaded once for all threads; raises ModelFault or Misconfigured while it
+        cannot be."""
+        with self._loading:
+            if self._model is None:
+                self._model = self._load()
+            return self._model
 
     def assess(self, claim: Claim) -> Outcome:
         """From images and evidence to lesions and a diagnosis."""

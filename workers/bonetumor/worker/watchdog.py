@@ -1,7 +1,7 @@
 """Ends a worker whose step takes too long or too much memory; whoever supervises it starts another.
 
-A hung call into a library cannot be interrupted from Python, and the worker does one step at a
-time: ending the process is the only way that always works. The step is given back before.
+A hung call into a library cannot be interrupted from Python: ending the process is the only way
+that always works. The step, or the steps of several studies at once, are given back before.
 """
 
 import os
@@ -26,7 +26,7 @@ def end_process() -> None:
 
 
 class Watchdog:
-    """Watches one step at a time. `give_up` is told why; it may take five seconds."""
+    """Watches one message's work at a time. `give_up` is told why; it may take five seconds."""
 
     def __init__(
         self,
