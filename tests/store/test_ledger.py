@@ -36,6 +36,18 @@ def test_an_instance_opens_its_study_once(ledger):
     ]
 
 
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+def test_a_server_that_was_started_anew_costs_no_instance(ledger, url):
+    assert ledger.record_instance(instance(1)) is Arrival.NEW
+    others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+    engine = open_engine(url)
+    with engine.begin() as connection:
+        assert connection.execute(text(f"{others} AND datname IS NOT NULL")).all()
+    engine.dispose()
+    assert ledger.record_instance(instance(2)) is Arrival.NEW
+    assert ledger.record_instance(instance(2)) is Arrival.REPEATED
+
+
 def test_a_repetition_changes_nothing_and_a_conflict_is_noted(ledger):
     ledger.record_instance(instance(1))
     before = ledger.story("1.2.3")

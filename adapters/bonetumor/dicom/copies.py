@@ -52,9 +52,9 @@ class LocalCopies:
             raise StorageUnavailable(f"spool: expected to write, got {error.strerror}") from error
 
     def _fetch(self, path: Path, instance: Instance) -> None:
-        part, file = open_part(self._arriving)
+        part, raw = open_part(self._arriving)
         try:
-            with file:
+            with BufferedRandom(raw) as file:
                 name = path.relative_to(self._folder).as_posix()
                 if not self._bucket.get(name, file):
                     raise StorageUnavailable(

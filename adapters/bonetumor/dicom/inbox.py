@@ -10,6 +10,7 @@ import os
 import shutil
 import struct
 from contextlib import suppress
+from io import FileIO
 from pathlib import Path
 
 from bonetumor.dicom.bucket import Bucket
@@ -82,7 +83,8 @@ class Spool:
 
     def path(self, instance: Instance) -> Path:
         """Where a recorded instance lies, or would."""
-        return _final_path(self.folder, instance.keys, instance.sha256)
+        name = _name(instance.keys, instance.sha256)
+        return self.folder / instance.keys.study_instance_uid / name
 
     def fetch(self, instance: Instance) -> Path:
         """The file of a recorded instance, to be read now.
@@ -118,24 +120,24 @@ class LastingFolders:
     """
 
     def __init__(self, spool: Path) -> None:
-        self.spool = spool
-        self._known: set[Path] = set()
+        self._spool = spool
+        # With their paths: making one takes a good part of the time of an instance.
+        self._known: dict[str, Path] = {}
 
-    def move_into(self, part: Path, final: Path) -> None:
-        """Renames `part` to `final`, in a folder that is there for good."""
-        folder = final.parent
-        if folder in self._known:
-            try:
-                part.rename(final)
-                return
-            except FileNotFoundError:  # it was removed with what it held
-                pass
-        folder.mkdir(exist_ok=True)
-        sync_folder(self.spool)
-        if len(self._known) >= _FOLDERS_KNOWN:
-            self._known.clear()
-        self._known.add(folder)
-        part.rename(final)
+    def move_into(self, part: Path, study_instance_uid: str, name: str) -> Path:
+        """Renames `part` to `name` in the folder of a study, for good; answers its path."""
+        folder = self._known.get(study_instance_uid)
+        final = folder and _renamed(part, folder / name)
+        if folder is None or final is None:
+            folder = self._spool / study_instance_uid
+            folder.mkdir(exist_ok=True)
+            sync_folder(self._spool)
+            if len(self._known) >= _FOLDERS_KNOWN:
+                self._known.clear()
+            self._known[study_instance_uid] = folder
+            final = part.rename(folder / name)
+        sync_folder(folder)
+        return final
 
 
 class SpooledObject:
@@ -157,10 +159,9 @@ class SpooledObject:
         self._size = 0
         self._head = bytearray()
         self._published: Path | None = None
-        header = _header(announced)
+        self._unwritten = _header(announced)
+        self._header_bytes = len(self._unwritten)
         self._part, self._file = open_part(arriving)
-        self._file.write(header)
-        self._header_bytes = len(header)
 
     def write(self, fragment: memoryview) -> None:
         """Adds a fragment of the data set.
@@ -176,7 +177,9 @@ class SpooledObject:
         if len(self._head) < HEAD_BYTES:
             self._head += fragment[: HEAD_BYTES - len(self._head)]
         try:
-            self._file.write(fragment)
+            _write(self._file, self._unwritten)
+            self._unwritten = b""
+            _write(self._file, fragment)
         except OSError as error:
             raise StorageUnavailable(f"spool: expected to write, got {error.strerror}") from error
 
@@ -188,7 +191,6 @@ class SpooledObject:
             ObjectMismatch: it is not the object that was announced.
         """
         keys = identify_head(bytes(self._head), self.announced.transfer_syntax_uid)
-        self._file.flush()
         if keys is None:
             with self._part.open("rb") as stored:
                 stored.seek(self._header_bytes)
@@ -204,12 +206,10 @@ class SpooledObject:
         """
         os.fsync(self._file.fileno())
         self._file.close()
-        final = _final_path(self._lasting.spool, keys, self._hash.hexdigest())
-        self._lasting.move_into(self._part, final)
-        self._published = final
-        sync_folder(final.parent)
+        study, name = keys.study_instance_uid, _name(keys, self._hash.hexdigest())
+        self._published = self._lasting.move_into(self._part, study, name)
         if self._bucket is not None:
-            self._bucket.put(self._name(final), final)
+            self._bucket.put(_key(self._published), self._published)
 
     def withdraw(self) -> None:
         """Removes what was published: the ledger does not want it."""
@@ -217,10 +217,7 @@ class SpooledObject:
             return
         self._published.unlink(missing_ok=True)
         if self._bucket is not None:
-            self._bucket.remove(self._name(self._published), settled=False)
-
-    def _name(self, final: Path) -> str:
-        return final.relative_to(self._lasting.spool).as_posix()
+            self._bucket.remove(_key(self._published), settled=False)
 
     def discard(self) -> None:
         """Removes what was not published."""
@@ -230,9 +227,22 @@ class SpooledObject:
             self._part.unlink(missing_ok=True)
 
 
-def _final_path(folder: Path, keys: InstanceKeys, sha256: str) -> Path:
+def _name(keys: InstanceKeys, sha256: str) -> str:
     # The hash in the name keeps two objects under one UID from overwriting each other.
-    return folder / keys.study_instance_uid / f"{keys.sop_instance_uid}-{sha256[:16]}.dcm"
+    return f"{keys.sop_instance_uid}-{sha256[:16]}.dcm"
+
+
+def _key(published: Path) -> str:
+    """What a file is called in the bucket: as in the spool."""
+    return f"{published.parent.name}/{published.name}"
+
+
+def _renamed(part: Path, final: Path) -> Path | None:
+    """The new path; None where its folder is gone."""
+    try:
+        return part.rename(final)
+    except FileNotFoundError:
+        return None
 
 
 def _compare(keys: InstanceKeys, announced: Announced) -> None:
@@ -265,6 +275,12 @@ def _header(announced: Announced) -> bytes:
     version = _META_LONG.pack(2, 0x0001, b"OB", 2) + b"\0\1"
     length = _META.pack(2, 0x0000, b"UL", 4) + struct.pack("<L", len(version) + len(body))
     return b"\0" * 128 + b"DICM" + length + version + body
+
+
+def _write(file: FileIO, data: bytes | memoryview) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) :]
 
 
 def _even(text: str, pad: bytes = b"\0") -> bytes:

@@ -4,16 +4,16 @@ import fcntl
 import time
 import uuid
 from contextlib import suppress
-from io import BufferedRandom
+from io import FileIO
 from pathlib import Path
 
 _JUST_MADE_S = 1.0
 
 
-def open_part(folder: Path) -> tuple[Path, BufferedRandom]:
-    """A new file to write, and read; whoever has it open is its writer."""
+def open_part(folder: Path) -> tuple[Path, FileIO]:
+    """A new file to write, and read, without a buffer; whoever has it open is its writer."""
     part = folder / f"{uuid.uuid4().hex}.part"
-    file = part.open("w+b")
+    file = part.open("w+b", buffering=0)
     # The lock ends with the process, on whatever machine or in whatever container it ran.
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     return part, file

@@ -7,7 +7,7 @@ for longer than the limits say.
 import socket
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
@@ -17,6 +17,8 @@ from bonetumor.domain.errors import InvalidInput, Unavailable
 _HEADER = struct.Struct(">BBL")
 _PDV = struct.Struct(">LBB")
 _MAX_ASSOCIATE_BYTES = 1024 * 1024
+_AHEAD_BYTES = 64 * 1024
+_TURN_S = 1.0
 
 
 class PduType(IntEnum):
@@ -60,53 +62,53 @@ class Deadlines:
 
 
 class Wire:
-    """One peer's socket. Use from one thread."""
+    """One peer's socket. Use from one thread.
+
+    What the system has is read in one go and waits here: header, command and data set come
+    together more often than not, and each question to the system costs a turn at the interpreter.
+    """
 
     def __init__(self, sock: socket.socket, *, max_pdu_bytes: int, deadlines: Deadlines) -> None:
         self._socket = sock
         self._max_pdu_bytes = max_pdu_bytes
         self._deadlines = deadlines
-        self._header = bytearray(_HEADER.size)
-        self._body = bytearray(max_pdu_bytes)
+        self._buffer = memoryview(bytearray(_HEADER.size + max_pdu_bytes + _AHEAD_BYTES))
+        self._start = self._end = 0  # what was read and not yet given
+        self._turn_s = 0.0  # not told yet
 
     def read_associate(self) -> bytes:
         """The whole A-ASSOCIATE-RQ, header included."""
         deadline = time.monotonic() + self._deadlines.associate_s
-        self._fill(memoryview(self._header), deadline)
-        kind, _, length = _HEADER.unpack(self._header)
+        header = bytes(self._take(_HEADER.size, deadline))
+        kind, _, length = _HEADER.unpack(header)
         if kind != PduType.ASSOCIATE_RQ or length > _MAX_ASSOCIATE_BYTES:
             raise ProtocolViolation(
                 f"PDU: expected an A-ASSOCIATE-RQ of at most {_MAX_ASSOCIATE_BYTES} bytes, "
                 f"got type {kind} of {length} bytes"
             )
-        body = bytearray(length)
-        self._fill(memoryview(body), deadline)
-        return bytes(self._header) + bytes(body)
+        body = b""
+        while len(body) < length:
+            body += self._take(min(length - len(body), self._max_pdu_bytes), deadline)
+        return header + body
 
     def read(self) -> tuple[int, memoryview]:
         """The next PDU: its type and its body, which is valid until the next read."""
-        start = memoryview(self._header)
-        self._fill(start[:1], time.monotonic() + self._deadlines.idle_s)
+        if self._start == self._end:
+            self._more(time.monotonic() + self._deadlines.idle_s)
         deadline = time.monotonic() + self._deadlines.pdu_s
-        self._fill(start[1:], deadline)
-        kind, _, length = _HEADER.unpack(self._header)
+        kind, _, length = _HEADER.unpack(self._take(_HEADER.size, deadline))
         if length > self._max_pdu_bytes:
             raise ProtocolViolation(
                 f"PDU: expected at most {self._max_pdu_bytes} bytes, got {length}"
             )
-        body = memoryview(self._body)[:length]
-        self._fill(body, deadline)
-        return kind, body
+        return kind, self._take(length, deadline)
 
     def send(self, data: bytes) -> None:
         """Sends all of `data` within the deadline for a PDU."""
-        self._socket.settimeout(self._deadlines.pdu_s)
-        try:
-            self._socket.sendall(data)
-        except TimeoutError as error:
-            raise PeerTooSlow("peer: expected it to read our answer, got a timeout") from error
-        except OSError as error:
-            raise PeerGone(f"peer: expected an open connection, got {error.strerror}") from error
+        deadline = time.monotonic() + self._deadlines.pdu_s
+        rest = memoryview(data)
+        while rest:
+            rest = rest[self._turn(deadline, self._socket.send, rest) :]
 
     def send_command(self, context_id: int, command: bytes, max_peer_bytes: int) -> None:
         """Sends a command set as P-DATA, in pieces the peer takes."""
@@ -131,24 +133,43 @@ class Wire:
         except Unavailable:
             return  # the peer is gone, which is what we were about to tell it
 
-    def _fill(self, target: memoryview, deadline: float) -> None:
-        filled = 0
-        while filled < len(target):
-            remaining = deadline - time.monotonic()
-            if remaining <= 0:
-                raise PeerTooSlow("peer: expected a whole PDU in time, got a part")
-            self._socket.settimeout(remaining)
+    def _take(self, count: int, deadline: float) -> memoryview:
+        """The next `count` bytes, at most a header and a PDU, valid until the next read."""
+        if self._start + count > len(self._buffer):
+            held = self._end - self._start
+            self._buffer[:held] = self._buffer[self._start : self._end]
+            self._start, self._end = 0, held
+        while self._end - self._start < count:
+            self._more(deadline)
+        start, self._start = self._start, self._start + count
+        return self._buffer[start : self._start]
+
+    def _more(self, deadline: float) -> None:
+        if self._start == self._end:
+            self._start = self._end = 0
+        count = self._turn(deadline, self._socket.recv_into, self._buffer[self._end :])
+        if count == 0:
+            raise PeerGone("peer: expected a release, got the end of the connection")
+        self._end += count
+
+    def _turn(self, deadline: float, action: Callable[[memoryview], int], data: memoryview) -> int:
+        """What a call of the socket answers, repeated until the deadline."""
+        while True:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise PeerTooSlow("peer: expected it to send or read a PDU in time, got silence")
+            # Telling the socket costs as much as reading: all turns but the last are alike.
+            if (turn := min(left, _TURN_S)) != self._turn_s:
+                self._socket.settimeout(turn)
+                self._turn_s = turn
             try:
-                count = self._socket.recv_into(target[filled:])
-            except TimeoutError as error:
-                raise PeerTooSlow("peer: expected a PDU in time, got silence") from error
+                return action(data)
+            except TimeoutError:
+                continue
             except OSError as error:
                 raise PeerGone(
                     f"peer: expected an open connection, got {error.strerror}"
                 ) from error
-            if count == 0:
-                raise PeerGone("peer: expected a release, got the end of the connection")
-            filled += count
 
 
 def fragments(body: memoryview) -> Iterator[Fragment]:

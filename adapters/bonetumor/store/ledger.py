@@ -16,6 +16,7 @@ class SqlLedger(Receiving, Arriving, Working, Looking, Deciding, Retaining, Atte
 
     def close(self) -> None:
         """Gives the database's connections back."""
+        self._plainly.close()
         self._reader.dispose()
 
     def prepare(self) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Dialect, Engine
 from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import PoolProxiedConnection
 from sqlalchemy.sql import ClauseElement
 from sqlalchemy.sql.compiler import SQLCompiler
 
@@ -24,35 +25,55 @@ class Prepared:
     def __init__(self, engine: Engine, *statements: ClauseElement) -> None:
         self._engine = engine
         self._statements = [_Statement(each, engine.dialect) for each in statements]
+        self._has_server = engine.dialect.name != "sqlite"
+        self._kept: PoolProxiedConnection | None = None
 
     def run(self, *rows: Rows) -> bool:
         """One transaction with the values of each statement; False if it was rolled back.
+
+        The connection is kept: taking one from the pool costs as much as a statement, and another
+        one would not know what SQLite has in its cache. Use from one thread at a time.
 
         Raises:
             StorageUnavailable: the database does not answer.
         """
         driver = self._engine.dialect.loaded_dbapi
+        may_be_stale = self._has_server and self._kept is not None
         try:
-            connection = self._engine.raw_connection()
-            try:
-                cursor = connection.cursor()
-                if self._engine.dialect.name == "sqlite":
-                    cursor.execute("BEGIN IMMEDIATE")  # other drivers begin by themselves
-                done = all(
-                    statement.run(cursor, values) == len(values)
-                    for statement, values in zip(self._statements, rows, strict=True)
-                )
-                if done:
-                    connection.commit()
-                return done
-            finally:
-                connection.close()  # back to the pool, which rolls back what was not committed
+            return self._run(rows)
         except driver.IntegrityError:
             return False
         except (driver.Error, DBAPIError) as error:
+            self.close()
+            if may_be_stale:  # the server was started anew since; what it did is found again
+                return self.run(*rows)
             raise StorageUnavailable(
                 f"ledger: expected the database to answer, got {type(error).__name__}"
             ) from error
+
+    def close(self) -> None:
+        """Gives the connection back to the pool, which rolls back or drops it."""
+        if self._kept is not None:
+            self._kept.close()
+        self._kept = None
+
+    def _run(self, rows: Sequence[Rows]) -> bool:
+        connection = self._kept = self._kept or self._engine.raw_connection()
+        cursor = connection.cursor()
+        done = False
+        try:
+            if not self._has_server:
+                cursor.execute("BEGIN IMMEDIATE")  # drivers of servers begin by themselves
+            done = all(
+                statement.run(cursor, values) == len(values)
+                for statement, values in zip(self._statements, rows, strict=True)
+            )
+            if done:
+                connection.commit()
+        finally:
+            if not done:
+                connection.rollback()
+        return done
 
 
 class _Statement:
