@@ -17,12 +17,15 @@ from bonetumor.service.ports import Clock, FusionInput, Model, SlideReader, Stud
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Looked:
-    """What looking at all images gave. `best` is the image of the most certain detection."""
+    """What looking at all images gave. `best` is the image of the most certain detection; `notes`
+    are what a reader must know of single images, each once.
+    """
 
     detections: tuple[Detection, ...]
     best: ClinicalImage | None
     images: int
     out_of_distribution: bool
+    notes: tuple[str, ...] = ()
 
 
 def assess(
@@ -59,18 +62,25 @@ def assess(
         missing=tuple(m for m in Modality if m not in diagnosis.used),
         images_assessed=looked.images,
         assessed_at=clock(),
-        notes=(*describe_evidence(evidence, reader.header(study).acquired_at), *notes),
+        notes=(
+            *looked.notes,
+            *describe_evidence(evidence, reader.header(study).acquired_at),
+            *notes,
+        ),
     )
 
 
 def look(images: Iterable[ClinicalImage], model: Model) -> Looked:
     """Detects on every image; the images may be many, so only the best is kept."""
     detections: list[Detection] = []
+    notes: dict[str, None] = {}
     best, best_score, count, strange = None, -1.0, 0, 0
     for image, findings in model.detector.detect_all(images):
         count += 1
         strange += findings.out_of_distribution
         detections.extend(findings.detections)
+        if findings.note:
+            notes[findings.note] = None
         top = max((d.score for d in findings.detections), default=-1.0)
         if top > best_score:
             best, best_score = image, top
@@ -79,6 +89,7 @@ def look(images: Iterable[ClinicalImage], model: Model) -> Looked:
         best=best,
         images=count,
         out_of_distribution=count > 0 and strange == count,
+        notes=tuple(notes),
     )
 
 

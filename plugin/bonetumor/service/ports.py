@@ -182,10 +182,11 @@ class WholeSlides(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
-    """What the detector says of one image."""
+    """What the detector says of one image. `note`: what a reader must know of it, or nothing."""
 
     detections: tuple[Detection, ...]
     out_of_distribution: bool
+    note: str = ""
 
 
 class Detector(Protocol):

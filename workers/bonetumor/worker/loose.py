@@ -59,6 +59,7 @@ def assess_file(path: Path, model: Model) -> dict[str, Any]:
         "file": str(path),
         "lesions": [_lesion(d) for d in sorted(looked.detections, key=lambda d: -d.score)],
         "diagnosis": _diagnosis(diagnosis),
+        "notes": list(looked.notes),
         "model": {
             "version": model.algorithm.bundle_version,
             "sha256": model.algorithm.bundle_sha256,
@@ -148,4 +149,5 @@ def _say(row: dict[str, Any]) -> str:
         lines.append(f"  {said}")
     if diagnosis["abstained"]:
         lines.append(f"  abstains: {diagnosis['reason']}")
+    lines += [f"  {note}" for note in row["notes"]]
     return "\n".join(lines)

@@ -1,0 +1,55 @@
+"""Images of parts that the detector was not made for, by their own words."""
+
+from pathlib import Path
+
+import pytest
+
+from bonetumor.detection.scope import HEAD_AND_TRUNK, describe_beyond
+from bonetumor.weights.bundle import open_bundle, shipped_bundle
+from bonetumor.worker.loose import assess_file
+from bonetumor.worker.thinking import load_model
+from kit import studies
+
+
+@pytest.fixture(scope="module")
+def bundle():
+    return open_bundle(shipped_bundle())
+
+
+@pytest.mark.parametrize("part", ["CHEST", "chest", "CHEST L", "SKULL", "LSPINE"])
+def test_head_and_trunk_are_beyond_limbs(part):
+    said = describe_beyond(part, HEAD_AND_TRUNK)
+    assert part.split(" ")[0].upper() in said
+
+
+@pytest.mark.parametrize("part", ["", "KNEE R", "SHOULDER", "HIP", "PELVIS", "LEFT CHEST WALL 2V"])
+def test_limbs_their_joints_and_words_that_are_no_defined_term_are_not(part):
+    assert describe_beyond(part, HEAD_AND_TRUNK) == ""
+
+
+def assessed(folder: Path, part: str, model):
+    image = studies.dataset(1)
+    image.BodyPartExamined = part
+    image.save_as(folder / f"{part}.dcm", enforce_file_format=True)
+    return assess_file(folder / f"{part}.dcm", model)
+
+
+def test_a_chest_keeps_its_boxes_and_gets_no_class(bundle, tmp_path):
+    model = load_model(bundle, device="cpu")
+    femur, chest = (assessed(tmp_path, part, model) for part in ("FEMUR", "CHEST"))
+    assert femur["lesions"] == chest["lesions"]
+    assert femur["lesions"]
+    assert not femur["diagnosis"]["out_of_distribution"]
+    assert femur["notes"] == []
+    assert chest["diagnosis"]["out_of_distribution"]
+    assert chest["diagnosis"]["abstained"]
+    assert "unlike those the model was trained on" in chest["diagnosis"]["reason"]
+    assert chest["notes"] == ["an image shows, as it says, CHEST, which the model was not made for"]
+
+
+def test_a_bundle_may_say_what_it_was_not_made_for(bundle, tmp_path, monkeypatch):
+    monkeypatch.setitem(bundle.manifest.detector, "beyond_body_parts", ["FEMUR"])
+    model = load_model(bundle, device="cpu")
+    femur, chest = (assessed(tmp_path, part, model) for part in ("FEMUR", "CHEST"))
+    assert femur["diagnosis"]["out_of_distribution"]
+    assert not chest["diagnosis"]["out_of_distribution"]
