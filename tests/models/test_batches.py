@@ -83,6 +83,12 @@ def test_batches_of_the_shipped_network_are_neutral(network, batch):
     build_engine(network, side_px=128, device="cpu", wanted="torch", batch=batch)
 
 
+@pytest.mark.parametrize("engine", ["openvino", "auto"])
+def test_a_batch_that_openvino_would_ignore_is_refused(network, engine):
+    with pytest.raises(Misconfigured, match=r"expected 1 with OpenVINO, got 4; .*torch"):
+        build_engine(network, side_px=128, device="cpu", wanted=engine, batch=4)
+
+
 def _by_place(squares):
     return np.arange(len(squares))
 

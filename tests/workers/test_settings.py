@@ -11,6 +11,8 @@ from bonetumor.worker.doctor import CHECKS
 from bonetumor.worker.processes import serve
 from bonetumor.worker.settings import SETTINGS_VARIABLE, Settings, read_settings
 
+ARCHIVE = '[archive]\nhost = "pacs"\nport = 104\nae_title = "PACS"\n'
+EHR = '[ehr]\nbase_url = "https://ehr.example"\nidentifier_systems = {}\n'
 EXAMPLE = Path(__file__).resolve().parents[2] / "deploy" / "settings.example.toml"
 
 
@@ -65,6 +67,12 @@ def test_settings_cannot_be_changed_once_read():
         ("[listener]\nspeed = 1", "listener.speed"),
         ('[archive]\nhost = "x"', "archive.port"),
         ('[model]\ndevice = "tpu"', "model.device"),
+        ('[listener]\ntls_key = "k.pem"', "listener.*tls_certificate and tls_key together"),
+        ('[listener]\ntls_client_authority = "a.pem"', "listener.*beside tls_client_authority"),
+        (f'{ARCHIVE}tls = true\nkey = "k.pem"', "archive.*certificate and key together, got key"),
+        (f'{ARCHIVE}authority = "a.pem"', "archive.*expected tls = true"),
+        ('[web]\ntls_certificate = "c.pem"', "web.*tls_certificate and tls_key together"),
+        (f'{EHR}certificate = "c.pem"', "ehr.*certificate and key together, got certificate"),
         ('[bucket]\nname = "images"\n[listener]\nmax_object_bytes = 6000000000', "5368709120"),
     ],
 )

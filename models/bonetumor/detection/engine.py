@@ -45,8 +45,8 @@ def build_engine(
     `batch` is for torch; OpenVINO takes one square at a time.
 
     Raises:
-        Misconfigured: an engine that there is none of, or that the device cannot run; a batch in
-            which a square's answer depends on its neighbours, on this device.
+        Misconfigured: an engine that there is none of, or that the device cannot run; a batch for
+            OpenVINO, or one in which a square's answer depends on its neighbours, on this device.
     """
     if wanted not in ENGINES:
         raise Misconfigured(f"model.engine: expected one of {ENGINES}, got {wanted}")
@@ -61,6 +61,10 @@ def build_engine(
                 f"got others with {batch} on {device}; 1 always works"
             )
         return engine
+    if batch > 1:
+        raise Misconfigured(
+            f'model.batch: expected 1 with OpenVINO, got {batch}; model.engine = "torch" takes more'
+        )
     return OpenVinoEngine(network, side_px)
 
 

@@ -62,6 +62,14 @@ class ListenerSettings(Group):
         None, description="PEM file; senders must show a certificate of this authority"
     )
 
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> Self:
+        if not self.has_all("tls_certificate", "tls_key") and self.tls_client_authority:
+            raise ValueError(
+                "expected tls_certificate and tls_key beside tls_client_authority, got neither"
+            )
+        return self
+
 
 class _PeerSettings(Group):
     timeout_s: float = Field(30.0, gt=0, description="Time for each answer")
@@ -71,6 +79,12 @@ class _PeerSettings(Group):
     )
     certificate: Path | None = Field(None, description="PEM file of ours, where it asks for one")
     key: Path | None = Field(None, description="PEM file of its key")
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> Self:
+        if (self.has_all("certificate", "key") or self.authority) and not self.tls:
+            raise ValueError("expected tls = true beside authority and certificate, got false")
+        return self
 
 
 class ArchiveSettings(_PeerSettings):

@@ -1,9 +1,9 @@
 """Settings of the EHR's side: where evidence comes from, and how reports are read or sent."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 
 from bonetumor.worker.settings_group import Group
 
@@ -84,6 +84,11 @@ class EhrSettings(Group):
     )
     poll_s: float = Field(300.0, gt=0, description="How often the EHR is asked for them")
 
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> Self:
+        self.has_all("certificate", "key")
+        return self
+
 
 class WebSettings(Group):
     """The read API. Who reads needs a token: of an issuer (SMART), or the one given here."""
@@ -96,3 +101,8 @@ class WebSettings(Group):
     token: SecretStr | None = Field(None, description="One token for all who read, instead")
     tls_certificate: Path | None = Field(None, description="PEM file; turns TLS on")
     tls_key: Path | None = Field(None, description="PEM file of the private key")
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> Self:
+        self.has_all("tls_certificate", "tls_key")
+        return self

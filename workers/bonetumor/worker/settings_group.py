@@ -7,3 +7,10 @@ class Group(BaseModel):
     """Fields under one heading of the settings file; an unknown one is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def has_all(self, *names: str) -> bool:
+        """Whether the fields are given; ValueError where only some are, which would be ignored."""
+        given = [name for name in names if getattr(self, name) is not None]
+        if given and len(given) < len(names):
+            raise ValueError(f"expected {' and '.join(names)} together, got {given[0]} alone")
+        return bool(given)

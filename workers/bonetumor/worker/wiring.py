@@ -21,7 +21,7 @@ from bonetumor.dicom.removal import SpooledFiles
 from bonetumor.dicom.tls import client_context, server_context
 from bonetumor.dicom.upper_layer import Deadlines
 from bonetumor.dicom.web import Dicomweb
-from bonetumor.domain.errors import Misconfigured, StorageUnavailable
+from bonetumor.domain.errors import StorageUnavailable
 from bonetumor.domain.progress import Claim
 from bonetumor.service.complete import Arrived, Completeness, Waits, doubt
 from bonetumor.service.intake import Intake
@@ -98,11 +98,7 @@ def build_listener(settings: Settings, ledger: Ledger) -> Listener:
     """The DICOM listener, not started."""
     chosen = settings.listener
     tls = None
-    if chosen.tls_certificate is not None:
-        if chosen.tls_key is None:
-            raise Misconfigured(
-                "listener.tls_key: expected a file beside tls_certificate, got none"
-            )
+    if chosen.tls_certificate is not None and chosen.tls_key is not None:
         authority = chosen.tls_client_authority
         tls = server_context(
             str(chosen.tls_certificate), str(chosen.tls_key), str(authority) if authority else None

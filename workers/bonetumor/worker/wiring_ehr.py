@@ -106,8 +106,6 @@ def _authorization(ehr: EhrSettings) -> Authorization:
 
 def _http(ehr: EhrSettings) -> httpx.Client:
     """Connections to the EHR, with the site's authority and our certificate."""
-    if (ehr.certificate is None) != (ehr.key is None):
-        raise Misconfigured("ehr: expected certificate and key together, got one of them")
     try:
         tls = ssl.create_default_context(cafile=str(ehr.authority) if ehr.authority else None)
         tls.minimum_version = ssl.TLSVersion.TLSv1_2
