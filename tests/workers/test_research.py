@@ -207,10 +207,17 @@ def test_a_checkpoint_becomes_a_bundle_with_its_detector(made, tmp_path):
             for n, r in enumerate(records)
         ],
     )
+    trained_on = next(r for r in read_cohort(cohort).patients if r.split == "train")
+    chest = pydicom.dcmread(cohort / trained_on.images[0].file)
+    chest.BodyPartExamined = "CHEST"
+    chest.save_as(cohort / trained_on.images[0].file)
     named = ("--cohort", cohort, "--version", "own-1", "--training-data", "squares")
     assert _run("models", "convert", best, tmp_path / "bundle", *named).exit_code == 0
     bundle, shipped = open_bundle(tmp_path / "bundle"), open_bundle(shipped_bundle())
     assert bundle.manifest.detector["image_size_px"] == 160
+    beyond = bundle.manifest.detector["beyond"]
+    assert "CHEST" not in beyond
+    assert {"SKULL", "CT"} <= set(beyond)
     assert "detector: squares; all else: synthetic" in bundle.manifest.training_data
     for name, tensor in shipped.tensors("fusion.safetensors").items():
         assert np.array_equal(bundle.tensors("fusion.safetensors")[name], tensor)

@@ -127,17 +127,21 @@ class LastingFolders:
     def move_into(self, part: Path, study_instance_uid: str, name: str) -> Path:
         """Renames `part` to `name` in the folder of a study, for good; answers its path."""
         folder = self._known.get(study_instance_uid)
-        final = folder and _renamed(part, folder / name)
-        if folder is None or final is None:
-            folder = self._spool / study_instance_uid
-            folder.mkdir(exist_ok=True)
-            sync_folder(self._spool)
-            if len(self._known) >= _FOLDERS_KNOWN:
-                self._known.clear()
-            self._known[study_instance_uid] = folder
+        final = None if folder is None else _renamed(part, folder / name)
+        if folder is None or final is None:  # new, or removed with what it held
+            folder = self._make(study_instance_uid)
             final = part.rename(folder / name)
         sync_folder(folder)
         return final
+
+    def _make(self, study_instance_uid: str) -> Path:
+        folder = self._spool / study_instance_uid
+        folder.mkdir(exist_ok=True)
+        sync_folder(self._spool)
+        if len(self._known) >= _FOLDERS_KNOWN:
+            self._known.clear()
+        self._known[study_instance_uid] = folder
+        return folder
 
 
 class SpooledObject:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from bonetumor.detection.engine import build_engine
 from bonetumor.detection.letterbox import Letterbox, letterbox
-from bonetumor.detection.scope import HEAD_AND_TRUNK, describe_beyond
+from bonetumor.detection.scope import BEYOND_LIMBS, describe_beyond
 from bonetumor.detection.sharing import SharedEngine
 from bonetumor.detection.vision import load_ultralytics
 from bonetumor.domain.errors import NonFiniteOutput, WeightsMismatch
@@ -51,7 +51,7 @@ class YoloDetector:
         self._mean = tensors.pop("familiarity.mean").numpy().astype(np.float64)
         self._precision = tensors.pop("familiarity.precision").numpy().astype(np.float64)
         self._side_px = int(self._config["image_size_px"])
-        self._beyond = frozenset(self._config.get("beyond_body_parts", HEAD_AND_TRUNK))
+        self._beyond = frozenset(self._config.get("beyond", BEYOND_LIMBS))
         network = build_network(self._config["architecture"], tensors)
         built = build_engine(
             network, side_px=self._side_px, device=device, wanted=engine, batch=batch
@@ -90,7 +90,7 @@ class YoloDetector:
             iou_thres=float(self._config["iou_threshold"]),
             max_det=int(self._config["max_detections"]),
         )[0]
-        note = describe_beyond(image.reference.body_part, self._beyond)
+        note = describe_beyond(image.reference, self._beyond)
         unlike = self._distance(summary) > float(self._config["familiarity_threshold"])
         return Findings(
             detections=_detections(kept.numpy(), placed, image),

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from bonetumor.cohort.record import Cohort
 from bonetumor.detection.letterbox import letterbox
+from bonetumor.detection.scope import BEYOND_LIMBS, words_of
 from bonetumor.detection.train import DetectorTraining, fit_familiarity, read_checkpoint
 from bonetumor.detection.yolo import YoloDetector
 from bonetumor.domain.errors import InvalidInput
@@ -27,6 +29,7 @@ _FALSE_POSITIVES_PER_NORMAL = 0.1
 _FAMILIAR = 0.995
 _FAMILIARITY_PATIENTS = 400
 _LEAST_SCORE = 0.01
+_STRAY = 0.01
 _ANY_DISTANCE = 1e12
 _INTENDED_USE = "Research, demonstration and integration tests. Not for primary diagnosis."
 
@@ -137,7 +140,9 @@ def _draft(
     known = {f.name for f in dataclasses.fields(DetectorTraining)}
     plan = DetectorTraining(**{k: v for k, v in noted.items() if k in known})
     weights = read_checkpoint(checkpoint)
-    familiarity = fit_familiarity(weights, plan, _squares(cohort, plan.image_size_px, problems))
+    seen: Counter[str] = Counter()
+    squares = _squares(cohort, plan.image_size_px, seen, problems)
+    familiarity = fit_familiarity(weights, plan, squares)
     return _Draft(
         out=out,
         weights={
@@ -152,6 +157,7 @@ def _draft(
             "iou_threshold": 0.45,
             "max_detections": 20,
             "familiarity_threshold": _ANY_DISTANCE,
+            "beyond": sorted(w for w in BEYOND_LIMBS if seen[w] <= _STRAY * seen.total()),
             "training": noted,
         },
         fusion=fusion,
@@ -159,13 +165,17 @@ def _draft(
     )
 
 
-def _squares(cohort: Cohort, side_px: int, problems: list[str]) -> Iterator[NDArray[np.uint8]]:
-    """Images of patients with and without tumour, in the order of a hash."""
+def _squares(
+    cohort: Cohort, side_px: int, seen: Counter[str], problems: list[str]
+) -> Iterator[NDArray[np.uint8]]:
+    """Images of patients with and without tumour, in the order of a hash; `seen` counts what they
+    say of themselves."""
     records = sorted(
         cohort.of("train"), key=lambda record: hashlib.sha256(record.patient.encode()).digest()
     )
     for record in records[:_FAMILIARITY_PATIENTS]:
         for _, image in load_images(cohort, record, problems):
+            seen.update(words_of(image.reference))
             yield letterbox(image.pixels, side_px)[0]
 
 
