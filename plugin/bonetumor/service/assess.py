@@ -17,11 +17,15 @@ from bonetumor.service.ports import Clock, FusionInput, Model, SlideReader, Stud
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Looked:
-    """What looking at all images gave. `best` is the image of the most certain detection; `notes`
-    are what a reader must know of single images, each once.
+    """What looking at all images gave.
+
+    `surest` is the most certain detection on an image like those trained on, else on any, and
+    `best` its image: the class is read there. `out_of_distribution` is of that image; without a
+    detection, of all images. `notes` are what a reader must know of single images, each once.
     """
 
     detections: tuple[Detection, ...]
+    surest: Detection | None
     best: ClinicalImage | None
     images: int
     out_of_distribution: bool
@@ -74,21 +78,24 @@ def look(images: Iterable[ClinicalImage], model: Model) -> Looked:
     """Detects on every image; the images may be many, so only the best is kept."""
     detections: list[Detection] = []
     notes: dict[str, None] = {}
-    best, best_score, count, strange = None, -1.0, 0, 0
+    surest, best, best_rank, count, strange = None, None, (False, -1.0), 0, 0
     for image, findings in model.detector.detect_all(images):
         count += 1
         strange += findings.out_of_distribution
         detections.extend(findings.detections)
         if findings.note:
             notes[findings.note] = None
-        top = max((d.score for d in findings.detections), default=-1.0)
-        if top > best_score:
-            best, best_score = image, top
+        top = max(findings.detections, key=lambda d: d.score, default=None)
+        if top is not None:
+            rank = (not findings.out_of_distribution, top.score)
+            if rank > best_rank:
+                surest, best, best_rank = top, image, rank
     return Looked(
         detections=tuple(detections),
+        surest=surest,
         best=best,
         images=count,
-        out_of_distribution=count > 0 and strange == count,
+        out_of_distribution=not best_rank[0] if surest else 0 < count == strange,
         notes=tuple(notes),
     )
 
@@ -96,7 +103,7 @@ def look(images: Iterable[ClinicalImage], model: Model) -> Looked:
 def diagnose(
     looked: Looked, tiles: tuple[SlideTiles, ...] | None, labs: LabPanel | None, model: Model
 ) -> Diagnosis:
-    """The diagnosis of the most certain lesion; without lesion and slides there is none.
+    """The diagnosis of the surest lesion; without lesion and slides there is none.
 
     Blood alone never makes a diagnosis: it says nothing of a tumour that nobody has seen.
     """
@@ -109,11 +116,10 @@ def diagnose(
             used=(),
             reason="no tumour localised and no pathology: nothing to classify",
         )
-    top = max(looked.detections, key=lambda d: d.score, default=None)
     return model.fusion.diagnose(
         FusionInput(
             image=looked.best,
-            box=top.box if top else None,
+            box=looked.surest.box if looked.surest else None,
             slides=tiles or None,
             labs=labs,
             out_of_distribution=looked.out_of_distribution,

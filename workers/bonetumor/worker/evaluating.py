@@ -165,7 +165,7 @@ def predict(
     comparison: Comparison | None = None,
 ) -> None:
     """Boxes on each image; probabilities for each subset of what the patient has."""
-    sure: list[tuple[Detection, ClinicalImage]] = []
+    sure: list[tuple[bool, Detection, ClinicalImage]] = []
     size: tuple[int, ...] | None = None
     for described, image in load_images(cohort, record, into.problems):
         looked = look([image], model)
@@ -179,12 +179,14 @@ def predict(
             )
         )
         size = size or image.pixels.shape
-        sure += [(d, image) for d in looked.detections if d.score >= threshold]
+        is_like = not looked.out_of_distribution
+        sure += [(is_like, d, image) for d in looked.detections if d.score >= threshold]
     if record.tumour_class is None:
         return
     slides = build_slides()
     tiles = load_slides(cohort, record, slides, into.problems)
-    best, shown_on = max(sure, key=lambda pair: pair[0].score, default=(None, None))
+    # As `look` ranks them.
+    _, best, shown_on = max(sure, key=lambda s: (s[0], s[1].score), default=(True, None, None))
     evidence = FusionInput(
         image=shown_on,
         box=best.box if best else None,
