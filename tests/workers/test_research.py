@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pydicom
 import pytest
+import torch
 from PIL import Image
 from safetensors.torch import save_file
 from typer.testing import CliRunner
@@ -185,9 +186,10 @@ def _pictures(count, side=160):
 
 def test_a_detector_is_trained_and_a_finished_run_is_not_repeated(tmp_path):
     plan = DetectorTraining(image_size_px=160, epochs=1, batch=8)
-    said = []
+    said, threads = [], torch.get_num_threads()
     best = train_detector(plan, _pictures(16), _pictures(8), tmp_path, said.append)
     assert best.is_file()
+    assert torch.get_num_threads() == threads
     assert any("epoch 1 of 1" in text for text in said)
     again = []
     assert train_detector(plan, iter(()), iter(()), tmp_path, again.append) == best

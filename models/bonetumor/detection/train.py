@@ -68,11 +68,27 @@ def train_detector(
             say(f"detector: {last.parent} is trained already")
             return last.with_name("best.pt")
         say(f"detector: going on from {last}")
-        _trainer(plan, folder, {"resume": str(last)}, None, say).train()
+        _train(plan, folder, {"resume": str(last)}, None, say)
         return last.with_name("best.pt")
     data = write_data({"train": train, "val": validation}, plan.image_size_px, folder, say)
-    _trainer(plan, folder, {"data": str(data)}, start_from, say).train()
+    _train(plan, folder, {"data": str(data)}, start_from, say)
     return last.with_name("best.pt")
+
+
+def _train(
+    plan: DetectorTraining,
+    folder: Path,
+    source: dict[str, Any],
+    start_from: dict[str, torch.Tensor] | None,
+    say: Progress,
+) -> None:
+    """Trains. Its threads are torch's own again afterwards: ultralytics' trainer takes one from
+    the whole process, and sums round by how many share them."""
+    threads = torch.get_num_threads()
+    try:
+        _trainer(plan, folder, source, start_from, say).train()
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _trainer(
