@@ -13,13 +13,14 @@ from typer.testing import CliRunner
 
 from bonetumor.cohort.record import ImageRecord, PatientRecord, read_cohort, write_cohort
 from bonetumor.detection.train import DetectorTraining, LabelledPicture, train_detector
+from bonetumor.detection.yolo import YoloDetector
 from bonetumor.dicom.reader import read_file
 from bonetumor.domain.assessment import TumourClass
 from bonetumor.domain.errors import InvalidInput
 from bonetumor.weights.bundle import open_bundle, shipped_bundle
 from bonetumor.worker.cli import app
 from bonetumor.worker.evaluating import Predictions, predict
-from bonetumor.worker.loose import assess_file
+from bonetumor.worker.loose import assess_file, read_images
 from bonetumor.worker.thinking import load_model
 
 SIZE = ["--patients", "10", "--normals", "3", "--seed", "4", "--longest-px", "320"]
@@ -230,6 +231,40 @@ def test_a_checkpoint_becomes_a_bundle_with_its_detector(made, tmp_path):
         _run("models", "convert", no_checkpoint, tmp_path / "other", *named)
     with pytest.raises(InvalidInput, match="expected images in the validation split"):
         _run("models", "convert", best, tmp_path / "other", "--cohort", made, *named[2:])
+
+
+def test_the_operating_point_is_set_anew_on_another_cohort(made, tmp_path):
+    def all_validate(records):
+        return [r.model_copy(update={"split": "validation"}) for r in records]
+
+    out, shipped = tmp_path / "tuned", open_bundle(shipped_bundle())
+    named = ("--cohort", _copied(made, tmp_path, all_validate), "--version", "own-2")
+    assert _run("models", "tune", out, *named).exit_code == 0
+    tuned = open_bundle(out)
+    assert tuned.manifest.version == "own-2"
+    assert tuned.manifest.training_data == shipped.manifest.training_data
+    assert tuned.manifest.fusion == shipped.manifest.fusion
+    for name in ("detector.safetensors", "fusion.safetensors"):
+        ours, theirs = (b.tensors(name) for b in (tuned, shipped))
+        assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+    changed = {k for k, v in tuned.manifest.detector.items() if v != shipped.manifest.detector[k]}
+    assert changed == {"score_threshold"}
+    detector = YoloDetector(tuned, device="cpu")
+    normals = [r for r in read_cohort(made).patients if r.is_normal]
+    images = [i for r in normals for i in read_images(made / r.images[0].file)]
+    assert sum(len(detector.detect(i).detections) for i in images) <= 0.1 * len(images)
+
+
+def test_no_operating_point_without_normals(made, tmp_path):
+    def tumours_validate(records):
+        return [
+            r.model_copy(update={"split": "train" if r.is_normal else "validation"})
+            for r in records
+        ]
+
+    folder = _copied(made, tmp_path, tumours_validate)
+    with pytest.raises(InvalidInput, match="expected normal patients in the validation split"):
+        _run("models", "tune", tmp_path / "out", "--cohort", folder, "--version", "own-3")
 
 
 def test_training_a_detector_on_nothing_says_so(tmp_path):

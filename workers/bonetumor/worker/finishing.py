@@ -31,6 +31,7 @@ _FAMILIARITY_PATIENTS = 400
 _LEAST_SCORE = 0.01
 _STRAY = 0.01
 _ANY_DISTANCE = 1e12
+_OPEN = {"score_threshold": _LEAST_SCORE, "familiarity_threshold": _ANY_DISTANCE}
 _INTENDED_USE = "Research, demonstration and integration tests. Not for primary diagnosis."
 
 
@@ -79,13 +80,28 @@ def convert(
         InvalidInput: the checkpoint cannot be read.
         WeightsMismatch: its weights are not of the architecture that was noted beside it.
     """
-    fusion = Trained(
-        state=base.tensors("fusion.safetensors"),
-        vocabulary=base.text("vocabulary.txt"),
-        config=base.manifest.fusion,
-        metrics=base.manifest.metrics.get("fusion", {}),
+    write(out, cohort, checkpoint, _fusion_of(base), text, say)
+
+
+def tune(out: Path, cohort: Cohort, base: Bundle, text: BundleText, say: Say) -> None:
+    """A bundle with the networks of `base`, its operating point set on another cohort.
+
+    Raises:
+        InvalidInput: the cohort's validation split holds no image, or no normal one.
+    """
+    if not any(record.is_normal for record in cohort.of("validation")):
+        raise InvalidInput(
+            "cohort: expected normal patients in the validation split, to count false boxes on, "
+            "got none"
+        )
+    draft = _Draft(
+        out=out,
+        weights=base.tensors("detector.safetensors"),
+        detector={**base.manifest.detector, "score_threshold": _LEAST_SCORE},
+        fusion=_fusion_of(base),
+        text=text,
     )
-    write(out, cohort, checkpoint, fusion, text, say)
+    _finish(draft, cohort, [], say)
 
 
 def join(out: Path, fusion: Trained, base: Bundle, text: BundleText) -> None:
@@ -106,26 +122,41 @@ def write(
     """Writes the bundle; operating point and figures come from the validation split, measured
     with what was written."""
     problems: list[str] = []
-    draft = _draft(out, cohort, checkpoint, fusion, text, problems)
+    _finish(_draft(out, cohort, checkpoint, fusion, text, problems), cohort, problems, say)
+
+
+def _finish(draft: _Draft, cohort: Cohort, problems: list[str], say: Say) -> None:
+    """Sets the thresholds that are open on the validation split, with what was written, and writes
+    again."""
     draft.save({})
     say("detector: finding the operating point on the validation split")
-    scored, distances = _measure(cohort, out, problems)
+    scored, distances = _measure(cohort, draft.out, problems)
     if not scored:
         raise InvalidInput(
             "cohort: expected images in the validation split to set the operating point, got none"
         )
     draft.detector["score_threshold"] = operating_point(scored, _FALSE_POSITIVES_PER_NORMAL)
-    draft.detector["familiarity_threshold"] = float(np.quantile(distances, _FAMILIAR))
+    if draft.detector["familiarity_threshold"] == _ANY_DISTANCE:
+        draft.detector["familiarity_threshold"] = float(np.quantile(distances, _FAMILIAR))
     found = {"n": len(scored), "average_precision_at_0.5": average_precision(scored, 0.5)}
     draft.save(
         {
             "note": "measured on the cohort's validation split; `bonetumor evaluate` says the rest",
             "detection": found,
-            "fusion": fusion.metrics,
+            "fusion": draft.fusion.metrics,
         }
     )
     report(problems, say)
-    say(f"bundle {text.version} written to {out}: {found}")
+    say(f"bundle {draft.text.version} written to {draft.out}: {found}")
+
+
+def _fusion_of(base: Bundle) -> Trained:
+    return Trained(
+        state=base.tensors("fusion.safetensors"),
+        vocabulary=base.text("vocabulary.txt"),
+        config=base.manifest.fusion,
+        metrics=base.manifest.metrics.get("fusion", {}),
+    )
 
 
 def _draft(
@@ -153,10 +184,9 @@ def _draft(
         detector={
             "architecture": plan.architecture,
             "image_size_px": plan.image_size_px,
-            "score_threshold": _LEAST_SCORE,
             "iou_threshold": 0.45,
             "max_detections": 20,
-            "familiarity_threshold": _ANY_DISTANCE,
+            **_OPEN,
             "beyond": sorted(w for w in BEYOND_LIMBS if seen[w] <= _STRAY * seen.total()),
             "training": noted,
         },

@@ -304,6 +304,27 @@ def models_join(
     _say(f"bundle {version} written to {out}")
 
 
+@models.command("tune")
+def models_tune(
+    out: Annotated[Path, typer.Argument(help="Folder for the bundle")],
+    cohort: CohortFolder,
+    version: Annotated[str, typer.Option(help="The bundle's version")],
+    bundle: Annotated[
+        Path | None, typer.Option(help="Bundle whose networks are taken; else the shipped one")
+    ] = None,
+) -> None:
+    """The same networks with the operating point of a cohort's validation split: the least score
+    with at most one false box in ten normal images."""
+    from bonetumor.weights.bundle import open_bundle, shipped_bundle
+    from bonetumor.worker import finishing, training
+
+    base = open_bundle(bundle or shipped_bundle())
+    text = finishing.BundleText(
+        version=version, training_data=base.manifest.training_data, limits=base.manifest.limits
+    )
+    finishing.tune(out, training.open_cohort(cohort, _say), base, text, _say)
+
+
 @models.command("verify")
 def models_verify(
     bundle: Annotated[Path | None, typer.Argument(help="Bundle; else the shipped one")] = None,
