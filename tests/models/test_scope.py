@@ -20,6 +20,11 @@ def bundle():
     return open_bundle(shipped_bundle())
 
 
+@pytest.fixture(scope="module")
+def model(bundle):
+    return load_model(bundle, device="cpu")
+
+
 @pytest.mark.parametrize("part", ["CHEST", "chest", "CHEST L", "SKULL", "LSPINE"])
 def test_head_and_trunk_are_beyond_limbs(part):
     said = describe_beyond(replace(REFERENCE, body_part=part), BEYOND_LIMBS)
@@ -38,8 +43,7 @@ def assessed(folder: Path, part: str, model):
     return assess_file(folder / f"{part}.dcm", model)
 
 
-def test_a_chest_keeps_its_boxes_and_gets_no_class(bundle, tmp_path):
-    model = load_model(bundle, device="cpu")
+def test_a_chest_keeps_its_boxes_and_gets_no_class(model, tmp_path):
     femur, chest = (assessed(tmp_path, part, model) for part in ("FEMUR", "CHEST"))
     assert femur["lesions"] == chest["lesions"]
     assert femur["lesions"]
@@ -52,10 +56,8 @@ def test_a_chest_keeps_its_boxes_and_gets_no_class(bundle, tmp_path):
 
 
 @pytest.mark.parametrize(("file", "kind"), [("CT_small.dcm", "CT"), ("MR_small.dcm", "MR")])
-def test_a_real_slice_gets_no_class_from_a_model_of_radiographs(bundle, file, kind):
-    row = assess_file(
-        Path(get_testdata_file(file, download=False)), load_model(bundle, device="cpu")
-    )
+def test_a_real_slice_gets_no_class_from_a_model_of_radiographs(model, file, kind):
+    row = assess_file(Path(get_testdata_file(file, download=False)), model)
     assert row["diagnosis"]["out_of_distribution"]
     assert row["diagnosis"]["abstained"]
     assert kind in row["notes"][0]

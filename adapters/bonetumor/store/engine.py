@@ -24,6 +24,7 @@ def open_engine(url: str) -> Engine:
     except ArgumentError as error:
         raise Misconfigured("ledger: expected a database URL, got something else") from error
     if kind == "sqlite":
+        # The connection that was used last: its cache is more often still true.
         engine = create_engine(url, connect_args={"timeout": 30}, pool_use_lifo=True)
         event.listen(engine, "connect", _make_durable)
         event.listen(engine, "begin", _begin)

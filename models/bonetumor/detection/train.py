@@ -14,7 +14,7 @@ from PIL import Image
 
 from bonetumor.detection.engine import build_engine
 from bonetumor.detection.letterbox import letterbox
-from bonetumor.detection.vision import load_ultralytics
+from bonetumor.detection.vision import kept_threads, load_ultralytics
 from bonetumor.detection.yolo import build_network
 from bonetumor.domain.errors import InvalidInput
 from bonetumor.domain.image import Corners
@@ -68,27 +68,13 @@ def train_detector(
             say(f"detector: {last.parent} is trained already")
             return last.with_name("best.pt")
         say(f"detector: going on from {last}")
-        _train(plan, folder, {"resume": str(last)}, None, say)
+        with kept_threads():
+            _trainer(plan, folder, {"resume": str(last)}, None, say).train()
         return last.with_name("best.pt")
     data = write_data({"train": train, "val": validation}, plan.image_size_px, folder, say)
-    _train(plan, folder, {"data": str(data)}, start_from, say)
+    with kept_threads():
+        _trainer(plan, folder, {"data": str(data)}, start_from, say).train()
     return last.with_name("best.pt")
-
-
-def _train(
-    plan: DetectorTraining,
-    folder: Path,
-    source: dict[str, Any],
-    start_from: dict[str, torch.Tensor] | None,
-    say: Progress,
-) -> None:
-    """Trains. Its threads are torch's own again afterwards: ultralytics' trainer takes one from
-    the whole process, and sums round by how many share them."""
-    threads = torch.get_num_threads()
-    try:
-        _trainer(plan, folder, source, start_from, say).train()
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _trainer(

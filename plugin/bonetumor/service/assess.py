@@ -87,7 +87,7 @@ def look(images: Iterable[ClinicalImage], model: Model) -> Looked:
             notes[findings.note] = None
         top = max(findings.detections, key=lambda d: d.score, default=None)
         if top is not None:
-            rank = (not findings.out_of_distribution, top.score)
+            rank = rank_of(top, is_strange=findings.out_of_distribution)
             if rank > best_rank:
                 surest, best, best_rank = top, image, rank
     return Looked(
@@ -98,6 +98,12 @@ def look(images: Iterable[ClinicalImage], model: Model) -> Looked:
         out_of_distribution=not best_rank[0] if surest else 0 < count == strange,
         notes=tuple(notes),
     )
+
+
+def rank_of(detection: Detection, *, is_strange: bool) -> tuple[bool, float]:
+    """The class is read at the detection of the greatest rank: `is_strange` of its image, then its
+    score."""
+    return not is_strange, detection.score
 
 
 def diagnose(

@@ -20,7 +20,7 @@ from bonetumor.evaluation.detection import ScoredImage
 from bonetumor.evaluation.summary import ClassifiedCase, summarise_classes, summarise_detection
 from bonetumor.fusion.calibration import resplits
 from bonetumor.fusion.train import PATTERNS, FusionTraining
-from bonetumor.service.assess import look
+from bonetumor.service.assess import look, rank_of
 from bonetumor.service.ports import FusionInput, Model
 from bonetumor.weights.bundle import Bundle, open_bundle, shipped_bundle
 from bonetumor.worker.cohorts import load_images, load_slides, panel_of
@@ -165,7 +165,7 @@ def predict(
     comparison: Comparison | None = None,
 ) -> None:
     """Boxes on each image; probabilities for each subset of what the patient has."""
-    sure: list[tuple[bool, Detection, ClinicalImage]] = []
+    sure: list[tuple[tuple[bool, float], Detection, ClinicalImage]] = []
     size: tuple[int, ...] | None = None
     for described, image in load_images(cohort, record, into.problems):
         looked = look([image], model)
@@ -179,14 +179,16 @@ def predict(
             )
         )
         size = size or image.pixels.shape
-        is_like = not looked.out_of_distribution
-        sure += [(is_like, d, image) for d in looked.detections if d.score >= threshold]
+        sure += [
+            (rank_of(d, is_strange=looked.out_of_distribution), d, image)
+            for d in looked.detections
+            if d.score >= threshold
+        ]
     if record.tumour_class is None:
         return
     slides = build_slides()
     tiles = load_slides(cohort, record, slides, into.problems)
-    # As `look` ranks them.
-    _, best, shown_on = max(sure, key=lambda s: (s[0], s[1].score), default=(True, None, None))
+    _, best, shown_on = max(sure, key=lambda ranked: ranked[0], default=(None, None, None))
     evidence = FusionInput(
         image=shown_on,
         box=best.box if best else None,

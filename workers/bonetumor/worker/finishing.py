@@ -31,7 +31,6 @@ _FAMILIARITY_PATIENTS = 400
 _LEAST_SCORE = 0.01
 _STRAY = 0.01
 _ANY_DISTANCE = 1e12
-_OPEN = {"score_threshold": _LEAST_SCORE, "familiarity_threshold": _ANY_DISTANCE}
 _INTENDED_USE = "Research, demonstration and integration tests. Not for primary diagnosis."
 
 
@@ -184,9 +183,10 @@ def _draft(
         detector={
             "architecture": plan.architecture,
             "image_size_px": plan.image_size_px,
+            "score_threshold": _LEAST_SCORE,
             "iou_threshold": 0.45,
             "max_detections": 20,
-            **_OPEN,
+            "familiarity_threshold": _ANY_DISTANCE,
             "beyond": sorted(w for w in BEYOND_LIMBS if seen[w] <= _STRAY * seen.total()),
             "training": noted,
         },
