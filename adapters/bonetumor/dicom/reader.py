@@ -9,6 +9,7 @@ import pydicom
 from pydicom import Dataset
 from pydicom.errors import InvalidDicomError
 
+from bonetumor.dicom.anatomy import body_part
 from bonetumor.dicom.inbox import Spool
 from bonetumor.dicom.presentation import is_assessed, present
 from bonetumor.domain.errors import CorruptPixelData, NotDicom, UnsupportedImage
@@ -18,7 +19,6 @@ from bonetumor.domain.uid import UID, parse_uid
 
 _FACTS = {
     "modality": ("Modality",),
-    "body_part": ("BodyPartExamined",),
     "procedure": ("StudyDescription", "ProtocolName"),
     "series": ("SeriesDescription",),
     "station": ("StationName",),
@@ -52,6 +52,7 @@ class SpooledStudies:
             head = read_file(self._spool.fetch(instance), pixels=False)
             for name, keywords in _FACTS.items():
                 found[name].update(str(head.get(k) or "").strip() for k in keywords)
+            found["body_part"].add(body_part(head))
         return {name: frozenset(v.upper() for v in values if v) for name, values in found.items()}
 
     def reference(self, study: Study) -> Dataset:
@@ -122,7 +123,7 @@ def read_header(dataset: Dataset) -> StudyHeader:
         accession_number=str(dataset.get("AccessionNumber") or "").strip() or None,
         acquired_at=_acquired_at(dataset),
         modality=str(dataset.get("Modality") or "OT"),
-        body_part=str(dataset.get("BodyPartExamined") or "").strip() or None,
+        body_part=body_part(dataset) or None,
         laterality=str(dataset.get("ImageLaterality") or dataset.get("Laterality") or "").strip()
         or None,
     )
