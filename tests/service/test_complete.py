@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from bonetumor.domain.errors import ArchiveUnavailable
-from bonetumor.service.complete import Completeness, Waits
+from bonetumor.domain.errors import ArchiveUnavailable, InvalidInput, StorageUnavailable
+from bonetumor.service.complete import Completeness, Waits, close_complete_studies
 from bonetumor.service.ports import Holding
 from kit.ledger import START, Clock, close, instance, sqlite_ledger
 
@@ -88,6 +88,41 @@ def test_equal_counts_are_proof_once_the_last_image_has_settled(
     assert how(completeness) == []
     clock.forward(0.5)
     assert how(completeness) == ["complete, 2 of 2 instances, as the archive counts"]
+
+
+def test_a_study_that_cannot_be_closed_keeps_no_other_open(completeness, ledger, clock, source):
+    studies, closed = [f"1.5.{number}" for number in range(1, 4)], []
+    for study in studies:
+        source.hold(study, *uids(1, study=study))
+        came(ledger, clock, 1, study=study)
+    clock.forward(1)
+
+    def closing(study, _):
+        if study.study_instance_uid == studies[0]:
+            raise StorageUnavailable("spool: no file")
+        closed.append(study.study_instance_uid)
+        return True
+
+    with pytest.raises(StorageUnavailable):
+        close_complete_studies(completeness, closing)
+    assert closed == studies[1:]
+
+
+def test_an_archive_that_speaks_nonsense_is_no_proof_and_the_timer_goes_on(
+    completeness, ledger, clock, source, monkeypatch
+):
+    def nonsense(_):
+        raise InvalidInput("archive: expected multipart/related, got text/html")
+
+    monkeypatch.setattr(source, "holdings", nonsense)
+    came(ledger, clock, 1)
+    clock.forward(1)
+    assert how(completeness) == []
+    clock.forward(5)
+    [said] = how(completeness)
+    assert said.endswith(
+        "not proven: InvalidInput: archive: expected multipart/related, got text/html"
+    )
 
 
 def test_a_study_that_lacks_an_image_is_not_complete_and_the_image_is_asked_for(

@@ -1,5 +1,6 @@
 """What a step does with each kind of error."""
 
+import traceback
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -14,7 +15,7 @@ from bonetumor.domain.errors import (
     Rejected,
 )
 from bonetumor.domain.progress import Claim, Step, StudyState
-from bonetumor.service.walk import Outcome, Walk
+from bonetumor.service.walk import Crash, Outcome, Walk
 from kit.ledger import errand
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -110,8 +111,10 @@ def test_what_stays_wrong_stops_visibly(error, state):
 
 def test_a_bug_is_counted_and_not_swallowed():
     ledger = FakeLedger()
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(Crash, match="crashed with ZeroDivisionError") as crash:
         walk(ledger, lambda _: 1 / 0).take(GATHER)
+    assert "division by zero" not in "".join(traceback.format_exception(crash.value))
+    assert crash.traceback[-1].name == "<lambda>"
     assert ledger.calls == [("drop", "crashed with ZeroDivisionError", NOW + timedelta(seconds=4))]
 
 

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 
+from bonetumor.domain.errors import StorageUnavailable
 from bonetumor.domain.progress import Step, StudyState
 from bonetumor.service.complete import Arrived, Completeness, Waits, doubt
 from bonetumor.service.ledger import Arrival
@@ -82,6 +83,24 @@ def test_files_that_cannot_go_yet_are_looked_at_again(ledger, clock, files, rete
     retention.once()
     assert not ledger.removals(unfinished=True)
     assert len(files.asked) == 2
+
+
+def test_files_that_will_not_go_keep_no_others(ledger, clock, files, retention):
+    studies = [f"1.5.{number}" for number in range(1, 6)]
+    for study in studies:
+        ledger.record_instance(instance(study=study))
+        assert close(ledger, study, unwanted="not for us")
+    clock.forward(DAYS.total_seconds() + 1)
+
+    def stuck(study, _):
+        if study == studies[2]:
+            raise StorageUnavailable("spool: expected to remove, got Directory not empty")
+        return True
+
+    files.remove = stuck
+    with pytest.raises(StorageUnavailable):
+        retention.once()
+    assert [r.study_instance_uid for r in ledger.removals(unfinished=True)] == [studies[2]]
 
 
 @pytest.mark.parametrize("state", [s for s in StudyState if s not in ("rejected", "unwanted")])

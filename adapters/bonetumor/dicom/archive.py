@@ -4,6 +4,7 @@ Over DIMSE (C-FIND; C-GET or C-MOVE) or over DICOMweb (QIDO-RS; WADO-RS).
 """
 
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import AbstractContextManager
 from email.message import Message
 from io import BytesIO
 from typing import Any, Literal
@@ -18,6 +19,7 @@ from pynetdicom.sop_class import (
     StudyRootQueryRetrieveInformationModelMove,
 )
 
+from bonetumor.dicom.attributes import refusing
 from bonetumor.dicom.peer import FIND, Peer, accepted, find, said
 from bonetumor.dicom.presentation import ASSESSED_SOP_CLASSES
 from bonetumor.dicom.web import Dicomweb, first_value
@@ -64,9 +66,9 @@ class PacsArchive:
         query = _query("SERIES", study_instance_uid, "")
         query.Modality = ""
         query.NumberOfSeriesRelatedInstances = None
-        with self._peer.associate([FIND]) as association:
+        with _reading(), self._peer.associate([FIND]) as association:
             return {
-                UID(str(match.SeriesInstanceUID)): _holding(
+                parse_uid(str(match.SeriesInstanceUID)): _holding(
                     match.get("NumberOfSeriesRelatedInstances"), match.get("Modality")
                 )
                 for match in find(association, query)
@@ -76,8 +78,8 @@ class PacsArchive:
         """C-FIND at image level."""
         query = _query("IMAGE", study_instance_uid, series_instance_uid)
         query.SOPInstanceUID = ""
-        with self._peer.associate([FIND]) as association:
-            return frozenset(UID(str(m.SOPInstanceUID)) for m in find(association, query))
+        with _reading(), self._peer.associate([FIND]) as association:
+            return frozenset(parse_uid(str(m.SOPInstanceUID)) for m in find(association, query))
 
     def fetch(self, study_instance_uid: UID, missing: Mapping[UID, frozenset[UID]]) -> None:
         """C-GET where it is offered, which needs no configuration over there; else C-MOVE."""
@@ -134,29 +136,33 @@ class WebArchive:
 
     def holdings(self, study_instance_uid: UID) -> Mapping[UID, Holding]:
         """QIDO-RS for the study's series."""
-        found = self._web.search(
-            f"/studies/{study_instance_uid}/series", {"includefield": "00201209"}
-        )
-        return {
-            UID(str(first_value(m, "0020000E"))): _holding(
-                first_value(m, "00201209"), first_value(m, "00080060")
+        with _reading():
+            found = self._web.search(
+                f"/studies/{study_instance_uid}/series", {"includefield": "00201209"}
             )
-            for m in found
-        }
+            return {
+                parse_uid(str(first_value(m, "0020000E"))): _holding(
+                    first_value(m, "00201209"), first_value(m, "00080060")
+                )
+                for m in found
+            }
 
     def instances(self, study_instance_uid: UID, series_instance_uid: UID) -> frozenset[UID]:
         """QIDO-RS for the instances of a series."""
         path = f"/studies/{study_instance_uid}/series/{series_instance_uid}/instances"
-        return frozenset(UID(str(first_value(m, "00080018"))) for m in self._web.search(path, {}))
+        with _reading():
+            found = self._web.search(path, {})
+            return frozenset(parse_uid(str(first_value(m, "00080018"))) for m in found)
 
     def fetch(self, study_instance_uid: UID, missing: Mapping[UID, frozenset[UID]]) -> None:
         """WADO-RS, an instance at a time."""
         for series, uids in missing.items():
             for uid in sorted(uids):
                 path = f"/studies/{study_instance_uid}/series/{series}/instances/{uid}"
-                answer = self._web.retrieve(path)
-                for part in _parts(answer.headers["Content-Type"], answer.content):
-                    self._keep(part)
+                with _reading():
+                    answer = self._web.retrieve(path)
+                    for part in _parts(answer.headers["Content-Type"], answer.content):
+                        self._keep(part)
 
     def _keep(self, file: bytes) -> None:
         """A DICOM file (PS3.10 7.1) through the same intake as any other instance."""
@@ -193,6 +199,10 @@ def keep(intake: Intake, announced: Announced, data: memoryview) -> int:
         intake.refuse(announced.calling_ae_title, announced.sop_instance_uid, error)
         return 0xC000
     return 0xC001 if arrival is Arrival.CONFLICTING else 0x0000
+
+
+def _reading() -> AbstractContextManager[None]:
+    return refusing("archive: expected an answer in the standard's form", ArchiveUnavailable)
 
 
 def _query(level: str, study: UID, series: str) -> Dataset:

@@ -12,6 +12,7 @@ from bonetumor.domain.uid import UID, derived_uid
 MANUFACTURER = "bonetumor project"
 SERIES_DESCRIPTION = "AI bone tumour"
 
+_SEXES = ("M", "F", "O")  # PS3.3 C.7.1.1
 _PROCESSING = Concept("109102", "DCM", "Processing Equipment")
 
 
@@ -22,7 +23,10 @@ def device_uid(assessment: Assessment) -> UID:
 
 
 def with_type_2(image: Dataset) -> Dataset:
-    """The image with every type 2 attribute that our objects inherit; real images lack some."""
+    """The image with every type 2 attribute that our objects inherit; real images lack some.
+
+    Values that these attributes cannot have are as if they were lacking.
+    """
     complete = Dataset()
     complete.update(image)
     complete.file_meta = image.file_meta
@@ -39,6 +43,10 @@ def with_type_2(image: Dataset) -> Dataset:
     ):
         if keyword not in complete:
             setattr(complete, keyword, "")
+    if complete.PatientSex not in _SEXES:
+        complete.PatientSex = ""
+    if complete["PatientName"].VM > 1:
+        complete.PatientName = ""
     return complete
 
 

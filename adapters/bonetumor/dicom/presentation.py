@@ -33,6 +33,7 @@ from pydicom.uid import (
 )
 
 from bonetumor.dicom.anatomy import projected_part
+from bonetumor.dicom.attributes import finite, refusing
 from bonetumor.dicom.stack import place_in_stack
 from bonetumor.domain.errors import CorruptPixelData, UnsupportedImage
 from bonetumor.domain.image import ClinicalImage, ImageReference
@@ -82,8 +83,11 @@ def present(dataset: Dataset) -> Iterator[ClinicalImage]:
         UnsupportedImage: an object of another kind, or larger than we take.
         CorruptPixelData: pixel data that is missing, truncated or cannot be decoded.
     """
-    frames = _check(dataset)
-    try:
+    with refusing("pixel data: expected attributes that describe it"):
+        frames = _check(dataset)
+    syntax = dataset.file_meta.TransferSyntaxUID.name
+    size = f"{frames} frame(s) of {dataset.Rows} x {dataset.Columns}"
+    with refusing(f"pixel data: expected {size} in {syntax}"):
         for index, raw in enumerate(_frames(dataset)):
             shown = _show(raw, _frame_attributes(dataset, index))
             volume, position_mm = place_in_stack(dataset, index)
@@ -102,12 +106,6 @@ def present(dataset: Dataset) -> Iterator[ClinicalImage]:
                 pixels=shown,
                 spacing_mm=_spacing(dataset),
             )
-    except (AttributeError, ValueError, RuntimeError, NotImplementedError, EOFError) as error:
-        raise CorruptPixelData(
-            f"pixel data: expected {frames} frame(s) of {dataset.Rows} x {dataset.Columns} in "
-            f"{dataset.file_meta.TransferSyntaxUID.name}, got what no decoder takes "
-            f"({type(error).__name__})"
-        ) from error
 
 
 def _check(dataset: Dataset) -> int:
@@ -162,7 +160,7 @@ def _frame_attributes(dataset: Dataset, index: int) -> Dataset:
         "GreenPaletteColorLookupTableData",
         "BluePaletteColorLookupTableData",
     ):
-        if keyword in dataset:
+        if keyword in dataset and not dataset[keyword].is_empty:
             attributes[keyword] = dataset[keyword]
     groups = list(dataset.get("SharedFunctionalGroupsSequence", []))
     per_frame = dataset.get("PerFrameFunctionalGroupsSequence", [])
@@ -214,9 +212,14 @@ def _through_window(values: NDArray[np.generic], attributes: Dataset) -> NDArray
 
 
 def _has_window(attributes: Dataset) -> bool:
-    width = attributes.get("WindowWidth")
-    first = width[0] if isinstance(width, MultiValue) and width else width
-    return attributes.get("WindowCenter") is not None and first is not None and float(first) >= 1
+    centre, width = (_first(attributes.get(k)) for k in ("WindowCenter", "WindowWidth"))
+    return centre is not None and width is not None and width >= 1
+
+
+def _first(value: object) -> float | None:
+    """The first of one or several numbers; None if it is none."""
+    numbers = finite(value[:1] if isinstance(value, MultiValue) else [value], 1)
+    return numbers[0] if numbers else None
 
 
 def _inside(
@@ -239,5 +242,5 @@ def _stretch(values: NDArray[np.float32], low: float, high: float) -> NDArray[np
 
 
 def _spacing(dataset: Dataset) -> tuple[float, float] | None:
-    spacing = dataset.get("PixelSpacing") or dataset.get("ImagerPixelSpacing")
-    return (float(spacing[0]), float(spacing[1])) if spacing and len(spacing) == 2 else None
+    spacing = finite(dataset.get("PixelSpacing") or dataset.get("ImagerPixelSpacing"), 2)
+    return (spacing[0], spacing[1]) if spacing and min(spacing) > 0 else None

@@ -10,9 +10,10 @@ from pydicom import Dataset
 from pydicom.errors import InvalidDicomError
 
 from bonetumor.dicom.anatomy import body_part
+from bonetumor.dicom.attributes import drop_unreadable, refusing
 from bonetumor.dicom.inbox import Spool
 from bonetumor.dicom.presentation import is_assessed, present
-from bonetumor.domain.errors import CorruptPixelData, NotDicom, UnsupportedImage
+from bonetumor.domain.errors import NotDicom, UnsupportedImage
 from bonetumor.domain.image import ClinicalImage
 from bonetumor.domain.study import Instance, PatientIdentity, Study, StudyHeader
 from bonetumor.domain.uid import UID, parse_uid
@@ -90,30 +91,33 @@ def decode_here(path: Path) -> Iterator[ClinicalImage]:
 
 
 def read_file(path: Path, *, pixels: bool = True) -> Dataset:
-    """A DICOM file.
+    """A DICOM file; without pixels, also without what cannot be read of it.
 
     Raises:
         NotDicom: it cannot be parsed.
-        CorruptPixelData: it ends before its time.
+        CorruptPixelData: it ends before its time, or is no data set.
     """
-    try:
-        dataset = pydicom.dcmread(path, stop_before_pixels=not pixels)
-    except InvalidDicomError as error:
-        raise NotDicom("file: expected DICOM (PS3.10), got something else") from error
-    except (EOFError, OSError, ValueError, KeyError, NotImplementedError) as error:
-        raise CorruptPixelData(
-            f"file: expected a whole DICOM object, got one that ends early ({type(error).__name__})"
-        ) from error
+    with refusing("file: expected a whole DICOM object"):
+        try:
+            dataset = pydicom.dcmread(path, stop_before_pixels=not pixels)
+        except InvalidDicomError as error:
+            raise NotDicom("file: expected DICOM (PS3.10), got something else") from error
     if "TransferSyntaxUID" not in dataset.file_meta:
         raise UnsupportedImage("file: expected a transfer syntax in the meta information, got none")
+    if not pixels:
+        drop_unreadable(dataset)
     return dataset
 
 
 def read_header(dataset: Dataset) -> StudyHeader:
-    """Patient, accession and acquisition as the object states them (PS3.3 C.7.1.1, C.7.2.1)."""
+    """Patient, accession and acquisition as the object states them (PS3.3 C.7.1.1, C.7.2.1).
+
+    Raises:
+        InvalidInput: it states no study.
+    """
     birth = str(dataset.get("PatientBirthDate") or "")
     return StudyHeader(
-        study_instance_uid=parse_uid(str(dataset.StudyInstanceUID)),
+        study_instance_uid=parse_uid(str(dataset.get("StudyInstanceUID") or "")),
         patient=PatientIdentity(
             patient_id=str(dataset.get("PatientID") or "").strip(),
             issuer=str(dataset.get("IssuerOfPatientID") or "").strip() or None,

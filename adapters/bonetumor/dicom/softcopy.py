@@ -1,7 +1,8 @@
 """Grayscale softcopy presentation states: boxes for classic workstations (PS3.3 A.33.1)."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from highdicom.pr import (
@@ -12,6 +13,7 @@ from highdicom.pr import (
     TextObject,
 )
 from pydicom import Dataset
+from pydicom.multival import MultiValue
 
 from bonetumor.dicom.authorship import (
     MANUFACTURER,
@@ -28,6 +30,7 @@ from bonetumor.domain.uid import UID, derived_uid
 from bonetumor.service.ports import Result
 
 _SERIES_NUMBER = 9720
+_MOST_LO = 64  # characters of a Long String
 _LAYER = GraphicLayer("AI", order=1, description="AI bone tumour, not for primary diagnosis")
 
 
@@ -39,10 +42,37 @@ def presentation_states(result: Result, references: Sequence[Dataset]) -> list[D
     made: list[Dataset] = []
     for reference in references:
         lesions = by_image.get(UID(str(reference.SOPInstanceUID)), [])
-        image = _with_one_rescaling(with_type_2(reference))
+        image = _with_one_rescaling(_with_whole_luts(with_type_2(reference)))
         if lesions and image is not None and image.get("SamplesPerPixel") == 1:
             made.append(_state(result.assessment, image, lesions, len(made) + 1))
     return made
+
+
+def _with_whole_luts(image: Dataset) -> Dataset:
+    """The image without half of a rescaling, and without windows that cannot be applied.
+
+    Images have such, and a state that takes one over is invalid (PS3.3 C.11.1, C.11.2).
+    """
+    keywords = ("RescaleSlope", "RescaleIntercept", "RescaleType")
+    if any(len(_numbers(image.get(keyword))) != 1 for keyword in keywords[:2]):
+        _remove(image, keywords)
+    elif not 0 < len(str(image.get("RescaleType") or "")) <= _MOST_LO:
+        image.RescaleType = "US"  # unspecified
+    centres, widths = (_numbers(image.get(k)) for k in ("WindowCenter", "WindowWidth"))
+    if not centres or len(centres) != len(widths) or min(widths) <= 0:
+        _remove(image, ("WindowCenter", "WindowWidth", "WindowCenterWidthExplanation"))
+    return image
+
+
+def _numbers(value: Any) -> list[float]:
+    values = value if isinstance(value, MultiValue) else [value]
+    return [float(each) for each in values if each not in (None, "")]
+
+
+def _remove(image: Dataset, keywords: Iterable[str]) -> None:
+    for keyword in keywords:
+        if keyword in image:
+            del image[keyword]
 
 
 def _with_one_rescaling(image: Dataset) -> Dataset | None:

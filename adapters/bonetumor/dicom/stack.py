@@ -5,6 +5,8 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from pydicom import Dataset
 
+from bonetumor.dicom.attributes import finite
+
 _PROJECTIONS = ("CR", "DX", "MG", "XA", "RF")
 
 
@@ -30,9 +32,9 @@ def _numbers(
 ) -> np.ndarray | None:
     """An attribute of a slice: of its frame, of all frames, or of the object."""
     for item in (*_groups(dataset, index, macro), dataset):
-        value = item.get(keyword)
-        if value is not None and len(value) == count:
-            return np.array([float(v) for v in value])
+        value = finite(item.get(keyword), count)
+        if value is not None:
+            return np.array(value)
     return None
 
 

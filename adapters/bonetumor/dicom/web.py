@@ -10,6 +10,7 @@ from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
+from bonetumor.dicom.attributes import refusing
 from bonetumor.dicom.destination import describe, own_objects
 from bonetumor.dicom.objects import Kind, ObjectMaker
 from bonetumor.domain.errors import ArchiveUnavailable, Rejected
@@ -40,8 +41,9 @@ class Dicomweb:
             answer = self._call(
                 "GET", path, params=page, headers={"Accept": "application/dicom+json"}
             )
-            matches = answer.json() if answer.content else []
-            found += matches
+            with refusing("archive: expected DICOM JSON", ArchiveUnavailable):
+                matches = answer.json() if answer.content else []
+                found += matches
             if len(matches) < int(page["limit"]) or "limit" in query:
                 return found
 

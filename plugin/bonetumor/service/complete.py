@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from bonetumor.domain.errors import Rejected, Unavailable
+from bonetumor.domain.errors import BoneTumorError
 from bonetumor.domain.uid import UID
 from bonetumor.service.ledger import ArrivalLedger, Receiving
 from bonetumor.service.ports import Clock, Holding, StudySource
@@ -145,7 +145,7 @@ class Completeness:
                 source.fetch(uid, missing)
             else:
                 asking.again_at = min(asking.again_at, due)
-        except (Unavailable, Rejected) as error:
+        except BoneTumorError as error:
             asking.said = self._problem = f"{error.code}: {error}"
             self._left_alone_until = self._clock() + _LEFT_ALONE
         return None
@@ -187,8 +187,20 @@ class Completeness:
 def close_complete_studies(
     completeness: Completeness, close: Callable[[Receiving, Arrived], bool]
 ) -> int:
-    """Closes every study that is complete; answers how many."""
-    return sum(close(study, arrived) for study, arrived in completeness.complete())
+    """Closes every study that is complete; answers how many.
+
+    Raises:
+        BoneTumorError: why the last of those that cannot be closed now was left; the others are.
+    """
+    closed, problem = 0, None
+    for study, arrived in completeness.complete():
+        try:
+            closed += close(study, arrived)
+        except BoneTumorError as error:
+            problem = error
+    if problem is not None:
+        raise problem
+    return closed
 
 
 def doubt(receiving: Receiving, arrived: Arrived) -> str | None:

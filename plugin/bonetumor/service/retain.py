@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from bonetumor.domain.errors import StorageUnavailable
 from bonetumor.domain.study import Instance, Study
 from bonetumor.domain.uid import UID
 
@@ -84,12 +85,22 @@ class Retention:
         self._keep = keep
 
     def once(self) -> int:
-        """One round; answers how many studies were removed."""
+        """One round; answers how many studies were removed.
+
+        Raises:
+            StorageUnavailable: why the last of those whose files would not go kept them.
+        """
         removed = 0 if self._keep is None else self._remove_older_than(self._keep)
+        problem = None
         # Rows first: files that a crash has left behind are found here again.
         for study in {r.study_instance_uid for r in self._ledger.removals(unfinished=True)}:
-            if self._files.remove(study, self._ledger.study(study).instances):
-                self._ledger.note_files_gone(study)
+            try:
+                if self._files.remove(study, self._ledger.study(study).instances):
+                    self._ledger.note_files_gone(study)
+            except StorageUnavailable as error:
+                problem = error
+        if problem is not None:
+            raise problem
         return removed
 
     def _remove_older_than(self, keep: timedelta) -> int:

@@ -52,6 +52,10 @@ class Outcome:
     deliver_to: tuple[str, ...] = ()
 
 
+class Crash(Exception):
+    """A step ended with an error that nobody foresaw; the trace is that of the error."""
+
+
 Work = Callable[[Claim], Outcome]
 _STEP_OUT_OF = {**NEXT_STEP, **NEXT_DELIVERY_STEP}
 
@@ -99,7 +103,11 @@ class Walk:
         return islice((other for other in claims if other is not None), most)
 
     def do(self, claim: Claim) -> Sequence[Errand]:
-        """Does the step that was claimed; answers the errands that are due after it."""
+        """Does the step that was claimed; answers the errands that are due after it.
+
+        Raises:
+            Crash: it ended with what is no BoneTumorError.
+        """
         try:
             return self._do(claim)
         finally:
@@ -117,11 +125,12 @@ class Walk:
             self._ledger.stop(claim, StudyState.HELD, _say(error))
         except (InvalidInput, Rejected, ModelFault, Misconfigured) as error:
             self._ledger.stop(claim, StudyState.FAILED, _say(error))
-        except Exception as error:
-            # A bug: a few more attempts, then the study fails visibly; the trace goes to the log.
-            until = self._clock() + self._retry_after(claim)
-            self._ledger.drop(claim, f"crashed with {type(error).__name__}", until)
-            raise
+        except Exception as error:  # noqa: BLE001 - told of without its words
+            # A bug: a few more attempts, then the study fails visibly; the trace goes to the log,
+            # without the words of the error: they may hold what an object says of a patient.
+            crash = Crash(f"crashed with {type(error).__name__}")
+            self._ledger.drop(claim, str(crash), self._clock() + self._retry_after(claim))
+            raise crash.with_traceback(error.__traceback__) from None
         else:
             return self._record(claim, outcome)
         return ()

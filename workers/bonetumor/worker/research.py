@@ -117,6 +117,9 @@ def train_detector(
     image_size: Annotated[int, typer.Option(help="Side of the detector's input, px")] = 640,
     architecture: Annotated[str, typer.Option(help="yolov5n, s, m, l or x")] = "yolov5n",
     batch: Annotated[int, typer.Option(help="Images per step")] = 16,
+    learning_rate: Annotated[
+        float, typer.Option(help="At first; 0.0003 to go on from trained weights")
+    ] = 0.0015,
     seed: Annotated[int, typer.Option(help="Seed of all chance")] = 7,
     start_from: StartFrom = None,
 ) -> None:
@@ -129,6 +132,7 @@ def train_detector(
         image_size_px=image_size,
         epochs=epochs,
         batch=batch,
+        learning_rate=learning_rate,
         seed=seed,
     )
     found = training.open_cohort(cohort, _say)

@@ -21,7 +21,7 @@ from bonetumor.dicom.removal import SpooledFiles
 from bonetumor.dicom.tls import client_context, server_context
 from bonetumor.dicom.upper_layer import Deadlines
 from bonetumor.dicom.web import Dicomweb
-from bonetumor.domain.errors import StorageUnavailable
+from bonetumor.domain.errors import InvalidInput, StorageUnavailable
 from bonetumor.domain.progress import Claim
 from bonetumor.service.complete import Arrived, Completeness, Waits, doubt
 from bonetumor.service.intake import Intake
@@ -182,10 +182,13 @@ def build_closing(settings: Settings, ledger: Ledger) -> Callable[[Receiving, Ar
     rules, studies = build_rules(settings), build_studies(settings)
 
     def close(receiving: Receiving, arrived: Arrived) -> bool:
-        judgement = Judgement()
+        judgement, unread = Judgement(), None
         if rules:
-            facts = studies.facts(ledger.study(receiving.study_instance_uid))
-            judgement = judge(rules, facts)
+            try:
+                facts = studies.facts(ledger.study(receiving.study_instance_uid))
+                judgement = judge(rules, facts)
+            except InvalidInput as error:
+                unread = f"{error}: no rule can say whether the study is for us"
         return ledger.close_study(
             Closing(
                 study_instance_uid=receiving.study_instance_uid,
@@ -193,7 +196,7 @@ def build_closing(settings: Settings, ledger: Ledger) -> Callable[[Receiving, Ar
                 completeness=arrived.how,
                 urgent=judgement.urgent,
                 unwanted=judgement.unwanted,
-                doubt=doubt(receiving, arrived),
+                doubt=unread or doubt(receiving, arrived),
             )
         )
 

@@ -1,0 +1,74 @@
+"""Attributes that cannot be read: an object states nothing by them, and is not lost for it.
+
+Archives hold birth dates such as 19500000, numbers that are words, and value representations that
+do not exist. pydicom reads a value when it is asked for, and raises then, wherever that is.
+"""
+
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from pydicom import DataElement, Dataset
+from pydicom.tag import Tag
+from pydicom.valuerep import DA, DT, TM
+
+from bonetumor.domain.errors import BoneTumorError, CorruptPixelData
+
+_MOMENTS = {"DA": DA, "DT": DT, "TM": TM}
+_NUMBERS = {"DS", "IS", "FL", "FD"}
+_WHOLE_NUMBERS = {"US", "SS", "UL", "SL"}
+# As many items as frames: they are read where they are used.
+_FRAMES = Tag("PerFrameFunctionalGroupsSequence")
+
+
+def drop_unreadable(dataset: Dataset) -> None:
+    """Removes what cannot be read as what it claims to be, here and in the items of sequences."""
+    for tag in list(dataset.keys()):
+        if tag.is_private:
+            continue  # nobody here asks for it, and nothing of ours inherits it
+        try:
+            element = dataset[tag]
+            sound = _is_sound(element)
+        except Exception:  # noqa: BLE001 - pydicom raises what it likes, for values of any kind
+            sound = False
+        if not sound:
+            del dataset[tag]
+        elif element.VR == "SQ" and tag != _FRAMES:
+            for item in element.value:
+                drop_unreadable(item)
+
+
+@contextmanager
+def refusing(what: str, refusal: type[BoneTumorError] = CorruptPixelData) -> Iterator[None]:
+    """What is raised within for values that no rule foresees becomes a `refusal`.
+
+    It begins with `what`. The words of what was raised are left out: they might hold a value.
+    """
+    try:
+        yield
+    except (BoneTumorError, MemoryError):
+        raise
+    except Exception as error:
+        raise refusal(f"{what}, got what cannot be read ({type(error).__name__})") from error
+
+
+def finite(values: object, count: int) -> tuple[float, ...] | None:
+    """Exactly so many finite numbers; None where there are no such."""
+    if not isinstance(values, Iterable) or isinstance(values, str):
+        return None
+    try:
+        numbers = tuple(float(value) for value in values)
+    except (TypeError, ValueError):
+        return None
+    return numbers if len(numbers) == count and all(map(math.isfinite, numbers)) else None
+
+
+def _is_sound(element: DataElement) -> bool:
+    if element.is_empty:
+        return True
+    values = element.value if element.VM > 1 else [element.value]
+    if element.VR in _MOMENTS:
+        return element.VM == 1 and _MOMENTS[element.VR](element.value) is not None
+    if element.VR in _NUMBERS:
+        return all(math.isfinite(value) for value in values)
+    return element.VR not in _WHOLE_NUMBERS or all(isinstance(value, int) for value in values)

@@ -1,0 +1,64 @@
+"""Archives that are asked what they hold, and answer in no form that the standard knows."""
+
+import httpx
+import pytest
+from pydicom import Dataset
+
+from bonetumor.dicom.archive import PacsArchive, WebArchive
+from bonetumor.dicom.peer import Peer, PeerAddress
+from bonetumor.dicom.web import Dicomweb
+from bonetumor.domain.errors import ArchiveUnavailable, BoneTumorError
+from kit.archives import OddArchive
+
+STUDY, SERIES = "1.2.3", "1.2.3.1"
+JUNK = b"--b\r\nContent-Type: application/dicom\r\n\r\nno DICOM\r\n--b--"
+
+
+def web(answer: httpx.Response) -> WebArchive:
+    http = httpx.Client(transport=httpx.MockTransport(lambda _: answer))
+    return WebArchive(Dicomweb("http://archive", http), None, name="PACS", called="BONETUMOR")
+
+
+ANSWERS = {
+    "a page": httpx.Response(200, html="<p>Please log in</p>"),
+    "no list": httpx.Response(200, json={"0020000D": {}}),
+    "a list of words": httpx.Response(200, json=["a", "b"]),
+    "values that are none": httpx.Response(200, json=[{"0020000E": {"Value": 7}}]),
+}
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_dicomweb_in_no_form_is_an_archive_that_does_not_answer(answer):
+    archive = web(ANSWERS[answer])
+    with pytest.raises(BoneTumorError, match="expected"):
+        archive.holdings(STUDY)
+    with pytest.raises(BoneTumorError, match="expected"):
+        archive.instances(STUDY, SERIES)
+
+
+@pytest.mark.parametrize("kind", ["multipart/related; boundary=b", "text/html"])
+def test_objects_that_are_none_are_not_taken(kind):
+    archive = web(httpx.Response(200, content=JUNK, headers={"Content-Type": kind}))
+    with pytest.raises(BoneTumorError, match="expected"):
+        archive.fetch(STUDY, {SERIES: frozenset({"1.2.3.1.1"})})
+
+
+def test_a_match_without_the_uid_that_was_asked_for_is_no_answer():
+    class Forgetful(OddArchive):
+        def _find(self, event):
+            match = Dataset()
+            match.QueryRetrieveLevel = event.identifier.QueryRetrieveLevel
+            yield 0xFF00, match
+
+    with Forgetful().up() as odd:
+        address = PeerAddress(
+            host="127.0.0.1",
+            port=odd.port,
+            ae_title="ODD",
+            calling_ae_title="BONETUMOR",
+            timeout_s=5.0,
+        )
+        archive = PacsArchive(Peer(address), None, fetching="off")
+        for ask in (lambda: archive.holdings(STUDY), lambda: archive.instances(STUDY, SERIES)):
+            with pytest.raises(ArchiveUnavailable, match="AttributeError"):
+                ask()

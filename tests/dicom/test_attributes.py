@@ -1,0 +1,108 @@
+"""Images with attributes that no rule foresees: what is said of them, and results about them."""
+
+import subprocess
+
+import pydicom
+import pytest
+from pydicom import Dataset, Sequence
+from pydicom.valuerep import PersonName
+
+from bonetumor.dicom.objects import Kind, ObjectMaker
+from bonetumor.dicom.reader import SpooledStudies, decode_here, read_file, read_header
+from bonetumor.domain.errors import CorruptPixelData
+from kit import studies
+from kit.results import result_about
+from kit.servers import need
+from kit.site import send
+
+# As archives have them. Each must cost what it says and nothing else.
+ODD = {
+    "PatientBirthDate": "19500000",
+    "PatientSex": "W",
+    "StudyDate": "2026.99.99",
+    "StudyTime": "noon",
+    "AcquisitionDate": "0",
+    "ContentTime": ["1200", "1300"],
+    "ImagerPixelSpacing": ["0.1"],
+    "WindowCenter": "middle",
+    "WindowWidth": "0",
+    "RescaleType": "",
+    "RescaleIntercept": " ",
+    "RescaleSlope": None,
+    "InstanceNumber": "first",
+    "AnatomicRegionSequence": Sequence([Dataset()]),
+}
+
+
+def odd_image(tmp_path, number, keyword, value):
+    image = studies.dataset(number, 320)
+    setattr(image, keyword, None)
+    image[keyword]._value = value  # which pydicom would not take
+    path = tmp_path / "odd.dcm"
+    image.save_as(path, enforce_file_format=True)
+    return path
+
+
+def without_a_type(path, keyword):
+    """The file with a value representation that does not exist."""
+    tag = pydicom.tag.Tag(keyword)
+    start = tag.group.to_bytes(2, "little") + tag.element.to_bytes(2, "little")
+    vr = pydicom.datadict.dictionary_VR(tag).encode()
+    path.write_bytes(path.read_bytes().replace(start + vr, start + b"Q?"))
+
+
+def results_of(site, image):
+    """Every kind of object about the image, each before a validator."""
+    study = site.ledger.study(str(image.StudyInstanceUID))
+    reader = SpooledStudies(site.spool)
+    result = result_about(study, reader)
+    maker = ObjectMaker(reader, list(Kind))
+    for one in (*maker.pictures(result), maker.report(result, three_d=True)):
+        path = site.folder / "one.dcm"
+        one.save_as(path, enforce_file_format=True)
+        said = subprocess.run(
+            [need("dciodvfy"), "-new", str(path)], capture_output=True, text=True, check=False
+        ).stderr
+        assert "Error" not in said, said
+        yield one
+
+
+@pytest.mark.parametrize("keyword", ODD)
+@pytest.mark.filterwarnings("ignore")
+def test_an_odd_attribute_costs_no_result(site, tmp_path, keyword):
+    number = 400 + list(ODD).index(keyword)
+    path = odd_image(tmp_path, number, keyword, ODD[keyword])
+    image = pydicom.dcmread(path)
+    assert send(site, image) == 0x0000
+    assert {str(one.SOPClassUID) for one in results_of(site, image)} >= {
+        pydicom.uid.Comprehensive3DSRStorage,
+        pydicom.uid.EncapsulatedPDFStorage,
+    }
+
+
+def test_two_names_are_as_if_there_were_none(site, tmp_path):
+    path = odd_image(tmp_path, 429, "PatientName", PersonName("One^Phantom"))
+    path.write_bytes(path.read_bytes().replace(b"One^Phantom", b"One\\Phantom"))
+    image = pydicom.dcmread(path)
+    assert send(site, image) == 0x0000
+    assert {str(one.PatientName) for one in results_of(site, image)} == {""}
+
+
+@pytest.mark.parametrize("keyword", ["PatientBirthDate", "BodyPartExamined", "AccessionNumber"])
+def test_a_type_that_does_not_exist_states_nothing(tmp_path, keyword):
+    path = odd_image(tmp_path, 430, keyword, "")
+    before = read_header(read_file(path, pixels=False))
+    without_a_type(path, keyword)
+    assert read_header(read_file(path, pixels=False)) == before
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [("RescaleSlope", "steep"), ("BitsStored", [12, 12]), ("NumberOfFrames", "many")],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_pixels_that_are_not_described_are_refused(tmp_path, keyword, value):
+    path = odd_image(tmp_path, 431, keyword, value)
+    with pytest.raises(CorruptPixelData, match="pixel data: expected") as refused:
+        list(decode_here(path))
+    assert str(value) not in str(refused.value)
