@@ -244,6 +244,7 @@ def test_the_operating_point_is_set_anew_on_another_cohort(made, tmp_path):
     assert tuned.manifest.version == "own-2"
     assert tuned.manifest.training_data == shipped.manifest.training_data
     assert tuned.manifest.fusion == shipped.manifest.fusion
+    assert tuned.manifest.metrics == shipped.manifest.metrics
     for name in ("detector.safetensors", "fusion.safetensors"):
         ours, theirs = (b.tensors(name) for b in (tuned, shipped))
         assert all(torch.equal(ours[key], theirs[key]) for key in theirs)

@@ -100,7 +100,7 @@ def tune(out: Path, cohort: Cohort, base: Bundle, text: BundleText, say: Say) ->
         fusion=_fusion_of(base),
         text=text,
     )
-    _finish(draft, cohort, [], say)
+    _finish(draft, cohort, [], say, found=base.manifest.metrics.get("detection"))
 
 
 def join(out: Path, fusion: Trained, base: Bundle, text: BundleText) -> None:
@@ -124,9 +124,16 @@ def write(
     _finish(_draft(out, cohort, checkpoint, fusion, text, problems), cohort, problems, say)
 
 
-def _finish(draft: _Draft, cohort: Cohort, problems: list[str], say: Say) -> None:
+def _finish(
+    draft: _Draft,
+    cohort: Cohort,
+    problems: list[str],
+    say: Say,
+    *,
+    found: dict[str, Any] | None = None,
+) -> None:
     """Sets the thresholds that are open on the validation split, with what was written, and writes
-    again."""
+    again. `found` is how well the detector finds, where that is known from elsewhere."""
     draft.save({})
     say("detector: finding the operating point on the validation split")
     scored, distances = _measure(cohort, draft.out, problems)
@@ -137,7 +144,8 @@ def _finish(draft: _Draft, cohort: Cohort, problems: list[str], say: Say) -> Non
     draft.detector["score_threshold"] = operating_point(scored, _FALSE_POSITIVES_PER_NORMAL)
     if draft.detector["familiarity_threshold"] == _ANY_DISTANCE:
         draft.detector["familiarity_threshold"] = float(np.quantile(distances, _FAMILIAR))
-    found = {"n": len(scored), "average_precision_at_0.5": average_precision(scored, 0.5)}
+    if found is None:
+        found = {"n": len(scored), "average_precision_at_0.5": average_precision(scored, 0.5)}
     draft.save(
         {
             "note": "measured on the cohort's validation split; `bonetumor evaluate` says the rest",
