@@ -3,7 +3,7 @@
 import pytest
 from pydicom import Dataset, Sequence
 
-from bonetumor.detection.scope import BEYOND_LIMBS
+from bonetumor.detection.scope import BEYOND_LIMBS, describe_beyond
 from bonetumor.dicom.anatomy import body_part, finding_site
 from bonetumor.dicom.presentation import present
 from bonetumor.dicom.reader import read_header
@@ -53,7 +53,9 @@ def test_a_chest_by_its_code_alone_is_beyond_limbs():
     image = studies.dataset(1)
     image.BodyPartExamined, image.ImageLaterality = "", "L"
     image.AnatomicRegionSequence = region("T-D3000", "SRT")
-    assert next(present(image)).reference.body_part == "CHEST L"
+    reference = next(present(image)).reference
+    assert reference.body_part == "CHEST L"
+    assert "CHEST" in describe_beyond(reference, BEYOND_LIMBS)
 
 
 @pytest.mark.parametrize("word", sorted(BEYOND_LIMBS - {"CT", "MR"}))

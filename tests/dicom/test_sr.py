@@ -13,6 +13,7 @@ from bonetumor.service.ledger import Predecessor
 from kit import studies
 from kit.results import result
 from kit.servers import need
+from kit.validators import dciodvfy
 
 OPTIONAL = [
     "PatientID",
@@ -67,9 +68,7 @@ def with_frame(one, frame, sop_class_uid=None):
 def validate(report, tmp_path):
     path = tmp_path / "sr.dcm"
     report.save_as(path, enforce_file_format=True)
-    said = subprocess.run(
-        [need("dciodvfy"), "-new", str(path)], capture_output=True, text=True, check=False
-    ).stderr
+    said = dciodvfy(path)
     assert "Error" not in said, said
     subprocess.run([need("dsrdump"), "+Pl", str(path)], check=True, capture_output=True)
     return pydicom.dcmread(path)

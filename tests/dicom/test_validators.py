@@ -23,6 +23,7 @@ from bonetumor.domain.image import ClinicalImage, ImageReference
 from kit import studies
 from kit.results import result
 from kit.servers import PARTS, need
+from kit.validators import dciodvfy
 
 # A thousand, and every one of them before PixelMed, in `make validate`.
 RESULTS = int(os.environ.get("RESULTS", "250"))
@@ -47,7 +48,7 @@ def test_generated_results_have_no_error(tmp_path):
         True,
     )
     with ThreadPoolExecutor(4) as pool:
-        wrong = [said for said in pool.map(_dciodvfy, files) if "Error" in said]
+        wrong = [said for said in pool.map(dciodvfy, files) if "Error" in said]
         assert wrong == []
         assert [s for s in pool.map(_dcmpschk, states) if "Test passed" not in s] == []
     assert _pixelmed(reports[::PIXELMED_EVERY]) == []
@@ -92,13 +93,6 @@ def _on_one_frame(one):
         for x in one.assessment.lesions
     )
     return replace(one, assessment=replace(one.assessment, lesions=lesions))
-
-
-def _dciodvfy(path) -> str:
-    done = subprocess.run(
-        [need("dciodvfy"), "-new", str(path)], capture_output=True, text=True, check=False
-    )
-    return done.stderr
 
 
 def _dcmpschk(path) -> str:

@@ -159,27 +159,24 @@ class WebArchive:
         for series, uids in missing.items():
             for uid in sorted(uids):
                 path = f"/studies/{study_instance_uid}/series/{series}/instances/{uid}"
-                with _reading():
-                    answer = self._web.retrieve(path)
-                    for part in _parts(answer.headers["Content-Type"], answer.content):
-                        self._keep(part)
+                answer = self._web.retrieve(path)
+                for part in _parts(answer.headers.get("Content-Type", ""), answer.content):
+                    self._keep(part)
 
     def _keep(self, file: bytes) -> None:
         """A DICOM file (PS3.10 7.1) through the same intake as any other instance."""
-        head = dcmread(BytesIO(file), stop_before_pixels=True, specific_tags=[])
-        meta = head.file_meta
-        start = _FILE_PREFIX_BYTES + 12 + int(meta.FileMetaInformationGroupLength)
-        keep(
-            self._intake,
-            Announced(
+        with _reading():
+            head = dcmread(BytesIO(file), stop_before_pixels=True, specific_tags=[])
+            meta = head.file_meta
+            start = _FILE_PREFIX_BYTES + 12 + int(meta.FileMetaInformationGroupLength)
+            announced = Announced(
                 sop_class_uid=parse_uid(str(meta.MediaStorageSOPClassUID)),
                 sop_instance_uid=parse_uid(str(meta.MediaStorageSOPInstanceUID)),
                 transfer_syntax_uid=parse_uid(str(meta.TransferSyntaxUID)),
                 calling_ae_title=self._name,
                 called_ae_title=self._called,
-            ),
-            memoryview(file)[start:],
-        )
+            )
+        keep(self._intake, announced, memoryview(file)[start:])
 
 
 def keep(intake: Intake, announced: Announced, data: memoryview) -> int:

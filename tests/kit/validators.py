@@ -1,0 +1,14 @@
+"""DICOM validators, as the tests ask them."""
+
+import subprocess
+from pathlib import Path
+
+from kit.servers import need
+
+
+def dciodvfy(path: Path) -> str:
+    """What dicom3tools says of an object; it holds "Error" if something is wrong."""
+    done = subprocess.run(
+        [need("dciodvfy"), "-new", str(path)], capture_output=True, text=True, check=False
+    )
+    return done.stderr
