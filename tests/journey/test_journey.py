@@ -17,6 +17,7 @@ from bonetumor.worker.thinking import build_model
 from kit import studies
 from kit.plugin import Plugin, storescu
 from kit.servers import need
+from kit.validators import dciodvfy
 
 PIXELMED = [
     "java",
@@ -226,10 +227,8 @@ def _rebuilt(journey, *, three_d: bool = True, lesions: bool = True):
 
 
 def _validate(path: Path) -> None:
-    checked = subprocess.run(
-        [need("dciodvfy"), "-new", str(path)], capture_output=True, text=True, check=False
-    )
-    assert "Error" not in checked.stderr + checked.stdout, checked.stderr
+    said = dciodvfy(path)
+    assert "Error" not in said, said
     need("java")
     checked = subprocess.run([*PIXELMED, str(path)], capture_output=True, text=True, check=False)
     said = checked.stdout + checked.stderr

@@ -1,5 +1,6 @@
 """Radiographs of limbs, with known tumours or without any."""
 
+from copy import deepcopy
 from dataclasses import dataclass
 
 import cv2
@@ -14,6 +15,7 @@ from bonetumor.phantom.normals import Normals
 from bonetumor.phantom.scene import Anchor, Scene, draw_anchors
 from bonetumor.phantom.texture import Field
 from bonetumor.phantom.tumour import TumourType, draw_kind, draw_quantile
+from bonetumor.phantom.visible import visible_box
 
 _LEAST_PX = 8.0
 
@@ -50,17 +52,19 @@ def draw_radiograph(
         source, scene = normals.draw(shape, rng, limb=kind is not None)
     else:
         source, scene = "procedural", draw_limb(site, shape, age_years, rng)
+    density, bare = scene.density, scene.density
     masks: list[Field] = []
     if kind is not None:
-        scene, masks = _paint(scene, kind, rng)
-    if real:
-        return Radiograph(
-            pixels=reexpose(scene.density, rng), boxes=_boxes_of(masks), site=site, source=source
-        )
-    angle = float(rng.normal(0, 14)) + (90.0 if rng.random() < 0.12 else 0.0)
-    turned = _turn(scene.density, angle, shape)
-    boxes = _boxes_of([_turn(mask, angle, shape) for mask in masks])
-    return Radiograph(pixels=expose(turned, rng), boxes=boxes, site=site, source=source)
+        painted, masks = _paint(scene, kind, rng)
+        density = painted.density
+    if not real:
+        angle = float(rng.normal(0, 14)) + (90.0 if rng.random() < 0.12 else 0.0)
+        density, bare, *masks = (_turn(f, angle, shape) for f in (density, bare, *masks))
+    render = reexpose if real else expose
+    same_chance = deepcopy(rng)
+    pixels = render(density, rng)
+    boxes = _boxes_of(masks, pixels, render(bare, same_chance)) if masks else ()
+    return Radiograph(pixels=pixels, boxes=boxes, site=site, source=source)
 
 
 def _draw_shape(longest_px: int, rng: np.random.Generator) -> tuple[int, int]:
@@ -116,17 +120,8 @@ def _turn(field: Field, angle: float, shape: tuple[int, int]) -> Field:
     return np.asarray(turned, np.float32)
 
 
-def _boxes_of(masks: list[Field]) -> tuple[Corners, ...]:
-    return tuple(box for mask in masks if (box := _box_of(mask)) is not None)
-
-
-def _box_of(mask: Field) -> Corners | None:
-    rows, columns = np.nonzero(mask > 0.35)
-    if len(rows) < 12:
-        return None
-    return (
-        float(columns.min()),
-        float(rows.min()),
-        float(columns.max() + 1),
-        float(rows.max() + 1),
-    )
+def _boxes_of(
+    masks: list[Field], pixels: NDArray[np.uint16], bare: NDArray[np.uint16]
+) -> tuple[Corners, ...]:
+    found = (visible_box(mask, pixels, bare) for mask in masks)
+    return tuple(box for box in found if box is not None)
