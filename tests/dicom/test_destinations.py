@@ -12,7 +12,7 @@ from pynetdicom.dsutils import encode
 
 from bonetumor.dicom.destination import DicomDestination
 from bonetumor.dicom.objects import Kind, ObjectMaker
-from bonetumor.dicom.peer import Peer, PeerAddress
+from bonetumor.dicom.peer import FIND, Peer, PeerAddress, find
 from bonetumor.dicom.reader import SpooledStudies
 from bonetumor.dicom.tls import client_context, server_context
 from bonetumor.dicom.web import Dicomweb, DicomwebDestination
@@ -132,6 +132,41 @@ def test_tiny_pdus_and_slow_readers_get_everything(odd, site, one):
 def test_an_association_that_is_aborted_is_tried_again(site, one):
     with OddArchive(aborts=True).up() as archive, pytest.raises(ArchiveUnavailable):
         destination(site, archive).send(one)
+
+
+def test_asking_over_an_association_that_has_ended_is_tried_again(site):
+    with OddArchive().up() as archive:
+        address = PeerAddress(
+            host="127.0.0.1",
+            port=archive.port,
+            ae_title=archive.ae_title,
+            calling_ae_title="BONETUMOR",
+            timeout_s=5.0,
+        )
+
+        def ask(*, abort):
+            with Peer(address).associate([FIND]) as association:
+                if abort:
+                    association.abort()
+                    find(association, pydicom.Dataset())
+                raise RuntimeError("a fault of ours")
+
+        with pytest.raises(ArchiveUnavailable, match="got its end"):
+            ask(abort=True)
+        with pytest.raises(RuntimeError, match="ours"):
+            ask(abort=False)
+
+
+@pytest.mark.filterwarnings("ignore:Expected implicit VR:UserWarning")
+def test_a_match_that_cannot_be_read_confirms_nothing(site, one, monkeypatch):
+    with OddArchive().up() as archive:
+        there = destination(site, archive)
+        there.send(one)
+        # SOP Instance UID, of a value representation that does not exist
+        nonsense = b"\x08\x00\x18\x00ZZ\x04\x001.2 "
+        monkeypatch.setattr("pynetdicom.service_class.encode", lambda *_: nonsense)
+        with pytest.raises(ArchiveUnavailable, match="standard's form"):
+            there.confirm(one)
 
 
 def test_an_archive_that_forgets_what_it_took_is_not_believed(site, one):

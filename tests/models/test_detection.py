@@ -6,6 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bonetumor.detection.agreement import agreed
 from bonetumor.detection.engine import build_engine
 from bonetumor.detection.letterbox import letterbox
 from bonetumor.detection.yolo import YoloDetector, load_suppression
@@ -177,6 +178,39 @@ def test_an_image_unlike_any_radiograph_is_out_of_distribution(detector):
     assert detector.detect(ClinicalImage(reference=reference, pixels=noise)).out_of_distribution
     familiar = [detector.detect(render(draw_patient(78, n).radiograph)) for n in range(8)]
     assert sum(f.out_of_distribution for f in familiar) <= 1
+
+
+def test_a_box_moves_to_the_mean_of_those_that_overlap_it_and_no_other_does():
+    kept = np.array([[10, 10, 30, 30, 0.8, 0], [60, 60, 70, 70, 0.5, 0]], np.float32)
+    centres_sizes_scores = [
+        (20, 20, 20, 20, 0.8),  # the first kept box
+        (22, 20, 20, 20, 0.4),  # a neighbour, half as sure
+        (24, 20, 20, 20, 0.1),  # overlaps too, and is too faint to count
+        (36, 20, 20, 20, 0.7),  # overlaps too little
+        (65, 65, 10, 10, 0.5),  # the second
+    ]
+    prediction = np.array(centres_sizes_scores, np.float32).T
+    before = kept.copy()
+    moved = agreed(kept, prediction)
+    shift = 2 * 0.4 / 1.2
+    assert moved[0, :4] == pytest.approx([10 + shift, 10, 30 + shift, 30], abs=1e-4)
+    assert np.array_equal(moved[1], kept[1])
+    assert np.array_equal(moved[:, 4:], kept[:, 4:])
+    assert np.array_equal(kept, before)
+    assert agreed(kept[:0], prediction).shape == (0, 6)
+    pointless = np.array([[5, 5, 5, 5, 0.9, 0]], np.float32)  # no area: overlaps nothing
+    assert np.array_equal(agreed(pointless, prediction), pointless)
+
+
+def test_a_box_stands_where_it_stands_whatever_the_operating_point():
+    image = render(draw_patient(78, 1).radiograph)
+    bundle = open_bundle(shipped_bundle())
+    low, high = (
+        YoloDetector(bundle, device="cpu", least_score=least).detect(image).detections
+        for least in (0.01, 0.2)
+    )
+    assert high
+    assert set(high) <= set(low)
 
 
 def test_suppression_is_ultralytics(detector):

@@ -4,7 +4,6 @@ Over DIMSE (C-FIND; C-GET or C-MOVE) or over DICOMweb (QIDO-RS; WADO-RS).
 """
 
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import AbstractContextManager
 from email.message import Message
 from io import BytesIO
 from typing import Any, Literal
@@ -19,8 +18,7 @@ from pynetdicom.sop_class import (
     StudyRootQueryRetrieveInformationModelMove,
 )
 
-from bonetumor.dicom.attributes import refusing
-from bonetumor.dicom.peer import FIND, Peer, accepted, find, said
+from bonetumor.dicom.peer import FIND, Peer, accepted, find, reading, said
 from bonetumor.dicom.presentation import ASSESSED_SOP_CLASSES
 from bonetumor.dicom.web import Dicomweb, first_value
 from bonetumor.domain.errors import (
@@ -66,7 +64,7 @@ class PacsArchive:
         query = _query("SERIES", study_instance_uid, "")
         query.Modality = ""
         query.NumberOfSeriesRelatedInstances = None
-        with _reading(), self._peer.associate([FIND]) as association:
+        with reading(), self._peer.associate([FIND]) as association:
             return {
                 parse_uid(str(match.SeriesInstanceUID)): _holding(
                     match.get("NumberOfSeriesRelatedInstances"), match.get("Modality")
@@ -78,7 +76,7 @@ class PacsArchive:
         """C-FIND at image level."""
         query = _query("IMAGE", study_instance_uid, series_instance_uid)
         query.SOPInstanceUID = ""
-        with _reading(), self._peer.associate([FIND]) as association:
+        with reading(), self._peer.associate([FIND]) as association:
             return frozenset(parse_uid(str(m.SOPInstanceUID)) for m in find(association, query))
 
     def fetch(self, study_instance_uid: UID, missing: Mapping[UID, frozenset[UID]]) -> None:
@@ -136,7 +134,7 @@ class WebArchive:
 
     def holdings(self, study_instance_uid: UID) -> Mapping[UID, Holding]:
         """QIDO-RS for the study's series."""
-        with _reading():
+        with reading():
             found = self._web.search(
                 f"/studies/{study_instance_uid}/series", {"includefield": "00201209"}
             )
@@ -150,7 +148,7 @@ class WebArchive:
     def instances(self, study_instance_uid: UID, series_instance_uid: UID) -> frozenset[UID]:
         """QIDO-RS for the instances of a series."""
         path = f"/studies/{study_instance_uid}/series/{series_instance_uid}/instances"
-        with _reading():
+        with reading():
             found = self._web.search(path, {})
             return frozenset(parse_uid(str(first_value(m, "00080018"))) for m in found)
 
@@ -165,7 +163,7 @@ class WebArchive:
 
     def _keep(self, file: bytes) -> None:
         """A DICOM file (PS3.10 7.1) through the same intake as any other instance."""
-        with _reading():
+        with reading():
             head = dcmread(BytesIO(file), stop_before_pixels=True, specific_tags=[])
             meta = head.file_meta
             start = _FILE_PREFIX_BYTES + 12 + int(meta.FileMetaInformationGroupLength)
@@ -196,10 +194,6 @@ def keep(intake: Intake, announced: Announced, data: memoryview) -> int:
         intake.refuse(announced.calling_ae_title, announced.sop_instance_uid, error)
         return 0xC000
     return 0xC001 if arrival is Arrival.CONFLICTING else 0x0000
-
-
-def _reading() -> AbstractContextManager[None]:
-    return refusing("archive: expected an answer in the standard's form", ArchiveUnavailable)
 
 
 def _query(level: str, study: UID, series: str) -> Dataset:

@@ -16,7 +16,7 @@ from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPu
 
 from bonetumor.dicom.commitment import committed_and_failed
 from bonetumor.dicom.objects import SOP_CLASSES, Kind, ObjectMaker
-from bonetumor.dicom.peer import FIND, Peer, accepted, find, said
+from bonetumor.dicom.peer import FIND, Peer, accepted, find, reading, said
 from bonetumor.domain.errors import ArchiveUnavailable, Rejected
 from bonetumor.domain.uid import UID, derived_uid
 from bonetumor.service.ledger import Outbox, OwnObject
@@ -158,8 +158,10 @@ class DicomDestination:
                 query.StudyInstanceUID, query.SeriesInstanceUID = series
                 wanted = [m.sop_instance_uid for m in members]
                 query.SOPInstanceUID = wanted[0] if len(wanted) == 1 else ""
-                found = find(association, query)
-                missing -= {UID(str(match.get("SOPInstanceUID", ""))) for match in found}
+                with reading():
+                    found = find(association, query)
+                    held = {UID(str(match.get("SOPInstanceUID", ""))) for match in found}
+                missing -= held
         if missing or not own:
             raise ArchiveUnavailable(
                 f"archive: expected it to hold {len(own)} objects, got an answer without "
@@ -210,12 +212,7 @@ def store(association: Association, one: Dataset) -> None:
     """C-STORE. A warning is a success; a duplicate is what an earlier attempt left."""
     one.file_meta = FileMetaDataset()
     one.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    try:
-        status = association.send_c_store(one).get("Status")
-    except (RuntimeError, ValueError) as error:  # the association ended, or took no such context
-        raise ArchiveUnavailable(
-            f"archive: expected to store over the association, got {type(error).__name__}"
-        ) from error
+    status = association.send_c_store(one).get("Status")
     if status is None or status & 0xFF00 == 0xA700:
         raise ArchiveUnavailable(f"archive: expected Success for C-STORE, got {said(status)}")
     if status not in (0x0000, _DUPLICATE) and status & 0xF000 != 0xB000:

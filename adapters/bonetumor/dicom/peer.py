@@ -2,7 +2,7 @@
 
 import ssl
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind, Verification
 
+from bonetumor.dicom.attributes import refusing
 from bonetumor.dicom.inbox import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from bonetumor.domain.errors import ArchiveUnavailable, Rejected
 
@@ -63,7 +64,7 @@ class Peer:
         """An association with these abstract syntaxes; it may have accepted none of them.
 
         Raises:
-            ArchiveUnavailable: no association.
+            ArchiveUnavailable: no association, or it ended before what was asked of it.
         """
         address = self.address
         entity = AE(ae_title=address.calling_ae_title)
@@ -92,6 +93,12 @@ class Peer:
             )
         try:
             yield association
+        except RuntimeError as error:  # pynetdicom's word for asking over one that has ended
+            if association.is_established:
+                raise
+            raise ArchiveUnavailable(
+                "archive: expected an association that lasts, got its end"
+            ) from error
         finally:
             if association.is_established:
                 association.release()
@@ -119,6 +126,14 @@ def find(association: Association, query: Dataset) -> list[Dataset]:
     if final != 0x0000:
         raise ArchiveUnavailable(f"archive: expected Success for C-FIND, got {said(final)}")
     return matches
+
+
+def reading() -> AbstractContextManager[None]:
+    """Where an archive's answer is read: what is in no form of the standard is no answer.
+
+    Within, other faults raise ArchiveUnavailable too: keep it around the reading alone.
+    """
+    return refusing("archive: expected an answer in the standard's form", ArchiveUnavailable)
 
 
 def said(status: int | None) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bonetumor.detection.agreement import agreed
 from bonetumor.detection.engine import build_engine
 from bonetumor.detection.letterbox import Letterbox, letterbox
 from bonetumor.detection.scope import BEYOND_LIMBS, describe_beyond
@@ -93,7 +94,7 @@ class YoloDetector:
         note = describe_beyond(image.reference, self._beyond)
         unlike = self._distance(summary) > float(self._config["familiarity_threshold"])
         return Findings(
-            detections=_detections(kept.numpy(), placed, image),
+            detections=_detections(agreed(kept.numpy(), prediction), placed, image),
             out_of_distribution=unlike or bool(note),
             note=note,
         )

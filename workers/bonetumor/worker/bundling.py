@@ -16,7 +16,7 @@ from bonetumor.worker.finishing import BundleText, write
 Say = Callable[[str], None]
 _PATIENTS, _NORMALS, _SEED = 4300, 2100, 7
 SYNTHETIC = BundleText(
-    version="synthetic-6",
+    version="synthetic-unnamed",  # another than any shipped one: the networks are others
     training_data="synthetic patients only (bonetumor phantom)",
     limits="Has never seen a real tumour. Its scores say nothing about real patients.",
 )

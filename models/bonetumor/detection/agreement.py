@@ -1,0 +1,36 @@
+"""Where the boxes that non-maximum suppression drops agree with the one it keeps.
+
+The neighbours of the best-scored box are guesses at the same edges; their mean is nearer to the
+tumour than the best alone (box voting: Gidaris and Komodakis, ICCV 2015). Measured:
+`deploy/decisions/0005-detector.md`.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bonetumor.detection.vision import load_ultralytics
+
+_LEAST_IOU = 0.5
+_LEAST_SHARE = 0.3  # of the kept box's score: fainter guesses know less
+
+
+def agreed(kept: NDArray[np.float32], prediction: NDArray[np.float32]) -> NDArray[np.float32]:
+    """`kept`, (n, 6) of x0, y0, x1, y1, score, class, with each box moved to the mean of those in
+    `prediction`, (5, anchors) of centre, size and score, that overlap it, weighed by score.
+
+    Scores stay. Which boxes take part depends on the score of the kept one, not on the operating
+    point, so that a detector with any threshold moves a box to the same place.
+    """
+    load_ultralytics()
+    from ultralytics.utils.metrics import box_iou
+
+    centre, half, scores = prediction[:2], prediction[2:4] / 2, prediction[4]
+    boxes = np.concatenate([centre - half, centre + half]).T
+    overlaps = box_iou(torch.from_numpy(kept[:, :4]), torch.from_numpy(boxes)).numpy()
+    moved = kept.copy()
+    for row, overlap in zip(moved, overlaps, strict=True):
+        partners = (overlap > _LEAST_IOU) & (scores >= _LEAST_SHARE * row[4])
+        if partners.any():  # the box itself, unless it has no area
+            row[:4] = np.average(boxes[partners], axis=0, weights=scores[partners])
+    return moved
