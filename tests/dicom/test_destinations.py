@@ -44,17 +44,22 @@ def maker(site, *kinds):
     return ObjectMaker(SpooledStudies(site.spool), kinds or (Kind.SR, Kind.SC))
 
 
-def destination(site, archive, *kinds, confirmation="auto", wait_s=60.0, timeout_s=5.0):
-    address = PeerAddress(
-        host="127.0.0.1",
-        port=archive.port,
-        ae_title=archive.ae_title,
-        calling_ae_title="BONETUMOR",
-        timeout_s=timeout_s,
+def peer(archive, timeout_s=5.0):
+    return Peer(
+        PeerAddress(
+            host="127.0.0.1",
+            port=archive.port,
+            ae_title=archive.ae_title,
+            calling_ae_title="BONETUMOR",
+            timeout_s=timeout_s,
+        )
     )
+
+
+def destination(site, archive, *kinds, confirmation="auto", wait_s=60.0, timeout_s=5.0):
     return DicomDestination(
         "pacs",
-        Peer(address),
+        peer(archive, timeout_s),
         maker(site, *kinds),
         site.ledger,
         confirmation=confirmation,
@@ -134,18 +139,11 @@ def test_an_association_that_is_aborted_is_tried_again(site, one):
         destination(site, archive).send(one)
 
 
-def test_asking_over_an_association_that_has_ended_is_tried_again(site):
+def test_asking_over_an_association_that_has_ended_is_tried_again():
     with OddArchive().up() as archive:
-        address = PeerAddress(
-            host="127.0.0.1",
-            port=archive.port,
-            ae_title=archive.ae_title,
-            calling_ae_title="BONETUMOR",
-            timeout_s=5.0,
-        )
 
         def ask(*, abort):
-            with Peer(address).associate([FIND]) as association:
+            with peer(archive).associate([FIND]) as association:
                 if abort:
                     association.abort()
                     find(association, pydicom.Dataset())

@@ -5,6 +5,9 @@ tumour than the best alone (box voting: Gidaris and Komodakis, ICCV 2015). Measu
 `deploy/decisions/0005-detector.md`.
 """
 
+from functools import cache
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -22,15 +25,20 @@ def agreed(kept: NDArray[np.float32], prediction: NDArray[np.float32]) -> NDArra
     Scores stay. Which boxes take part depends on the score of the kept one, not on the operating
     point, so that a detector with any threshold moves a box to the same place.
     """
-    load_ultralytics()
-    from ultralytics.utils.metrics import box_iou
-
     centre, half, scores = prediction[:2], prediction[2:4] / 2, prediction[4]
     boxes = np.concatenate([centre - half, centre + half]).T
-    overlaps = box_iou(torch.from_numpy(kept[:, :4]), torch.from_numpy(boxes)).numpy()
+    overlaps = _load_overlap()(torch.from_numpy(kept[:, :4]), torch.from_numpy(boxes)).numpy()
     moved = kept.copy()
     for row, overlap in zip(moved, overlaps, strict=True):
         partners = (overlap > _LEAST_IOU) & (scores >= _LEAST_SHARE * row[4])
         if partners.any():  # the box itself, unless it has no area
             row[:4] = np.average(boxes[partners], axis=0, weights=scores[partners])
     return moved
+
+
+@cache  # to load ultralytics is no matter of every image: it writes its settings each time
+def _load_overlap() -> Any:
+    load_ultralytics()
+    from ultralytics.utils.metrics import box_iou
+
+    return box_iou
