@@ -182,7 +182,7 @@ def test_storage_commitment_is_taken_over_either_association(commits, site, one)
         there = destination(site, archive)
         there.send(one)
         assert confirmed(there, one) == "storage commitment of 2 objects"
-        assert archive.asked == 1
+        assert len(archive.requests) == 1
 
 
 def test_commitment_that_fails_delivers_nothing_and_is_asked_for_again(site, one):
@@ -193,7 +193,28 @@ def test_commitment_that_fails_delivers_nothing_and_is_asked_for_again(site, one
             there.confirm(one)
         archive.commits = "there"
         assert confirmed(there, one) == "storage commitment of 2 objects"
-        assert archive.asked == 2
+        assert len(archive.requests) == 2
+
+
+def test_commitment_of_other_objects_than_those_sent_is_not_believed(site, one):
+    with OddArchive(commits="other", answer_to=site.port).up() as archive:
+        there = destination(site, archive)
+        there.send(one)
+        with pytest.raises(ArchiveUnavailable, match="of 2 objects, got 1 committed and 0 failed"):
+            there.confirm(one)
+
+
+def test_every_request_for_commitment_is_a_transaction_of_its_own(site, one):
+    with OddArchive(commits="never", answer_to=site.port).up() as archive:
+        there = destination(site, archive, confirmation="commitment", wait_s=0.0)
+        there.send(one)
+        for _ in range(2):
+            with pytest.raises(ArchiveUnavailable, match="got none yet"):
+                there.confirm(one)
+        first, second = archive.requests
+        assert first.TransactionUID != second.TransactionUID
+        archive.call_back(first)
+        assert there.confirm(one) == "storage commitment of 2 objects"
 
 
 def test_commitment_that_never_comes_is_replaced_by_reading_back_where_that_is_allowed(site, one):

@@ -12,6 +12,7 @@ from pynetdicom.sop_class import (
 )
 
 from kit import studies
+from kit.ledger import own
 from kit.site import send
 
 STEP = "1.2.840.99.1"
@@ -90,7 +91,8 @@ def test_an_availability_notification_counts_what_is_at_hand(site, told):
 
 
 def test_storage_commitment_is_answered_over_an_association_of_the_archives_own(site, told):
-    site.ledger.note_commitment_request("1.2.77")
+    site.ledger.note_own("1.2.3", "pacs", "run", [own("1.3")])
+    site.ledger.note_commitment_request("1.2.77", "pacs", "run")
     report = items(
         TransactionUID="1.2.77",
         ReferencedSOPSequence=[items(ReferencedSOPClassUID="1.2", ReferencedSOPInstanceUID="1.3")],
@@ -102,7 +104,7 @@ def test_storage_commitment_is_answered_over_an_association_of_the_archives_own(
         )[0].Status
 
     assert tell() == 0x0000
-    assert site.ledger.commitment("1.2.77").committed == 1
+    assert site.ledger.commitment("pacs", "run").committed == 1
     report.TransactionUID = "1.2.78"
     assert tell() == 0x0112
 

@@ -21,7 +21,8 @@ FIND = StudyRootQueryRetrieveInformationModelFind
 class OddArchive:
     """`status` answers C-STORE; `commits` says how storage commitment is answered: None does not
     offer it; "here" and "there" answer over the same association or one of its own, "no" says that
-    it failed, "never" is silent, "refuse" answers N-ACTION with a failure.
+    it failed, "other" names one object twice and no other, "never" is silent, "refuse" answers
+    N-ACTION with a failure.
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class OddArchive:
         self.slow_s, self.aborts = slow_s, aborts
         self.ae_title = "ODD"
         self.stored: dict[str, Dataset] = {}
-        self.asked = 0
+        self.requests: list[Dataset] = []
         self._entity = AE(ae_title=self.ae_title)
         self._entity.maximum_pdu_size = max_pdu
         self._entity.supported_contexts = [
@@ -88,28 +89,35 @@ class OddArchive:
                 yield 0xFF00, answer
 
     def _action(self, event):
-        self.asked += 1
+        asked = event.action_information
+        self.requests.append(asked)
         if self.commits == "refuse":
             return 0x0110, None
-        asked = event.action_information
+        if self.commits == "here":
+            threading.Timer(0.2, self._tell, (event.assoc, self._answer(asked))).start()
+        elif self.commits in ("there", "no", "other"):
+            threading.Timer(0.2, self.call_back, (asked,)).start()
+        return 0x0000, None
+
+    def _answer(self, asked: Dataset) -> Dataset:
         report = Dataset()
         report.TransactionUID = asked.TransactionUID
         report.ReferencedSOPSequence = [] if self.commits == "no" else asked.ReferencedSOPSequence
         report.FailedSOPSequence = asked.ReferencedSOPSequence if self.commits == "no" else []
-        if self.commits == "here":
-            threading.Timer(0.2, self._tell, (event.assoc, report)).start()
-        elif self.commits in ("there", "no"):
-            threading.Timer(0.2, self._call, (report,)).start()
-        return 0x0000, None
+        if self.commits == "other":
+            first = asked.ReferencedSOPSequence[0]
+            report.ReferencedSOPSequence = [first for _ in asked.ReferencedSOPSequence]
+        return report
 
-    def _call(self, report) -> None:
+    def call_back(self, asked: Dataset) -> None:
+        """Answers a request over an association of its own."""
         entity = AE(ae_title=self.ae_title)
         entity.add_requested_context(StorageCommitmentPushModel, ImplicitVRLittleEndian)
         role = build_role(StorageCommitmentPushModel, scp_role=True)
         association = entity.associate(
             "127.0.0.1", self.answer_to, ae_title="BONETUMOR", ext_neg=[role]
         )
-        self._tell(association, report)
+        self._tell(association, self._answer(asked))
         association.release()
 
     def _tell(self, association, report) -> None:

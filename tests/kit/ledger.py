@@ -9,7 +9,7 @@ from bonetumor.domain.labs import Analyte, LabPanel, LabResult
 from bonetumor.domain.pathology import Pathology, PathologySlide
 from bonetumor.domain.progress import STATE_AFTER, Content, Errand, Step, StudyState
 from bonetumor.domain.study import Instance, InstanceKeys
-from bonetumor.service.ledger import Closing
+from bonetumor.service.ledger import Closing, OwnObject
 from bonetumor.service.shelf import ShelvedReport
 from bonetumor.store.engine import open_engine
 from bonetumor.store.ledger import SqlLedger
@@ -58,6 +58,16 @@ def instance(number=1, study="1.2.3", sha256="a", at=START):
         sha256=sha256 * 64,
         received_at=at,
         calling_ae_title="PACS",
+    )
+
+
+def own(sop_instance_uid, study="1.2.3"):
+    """An object of ours."""
+    return OwnObject(
+        sop_instance_uid=sop_instance_uid,
+        sop_class_uid="1.2.840.10008.5.1.4.1.1.88.33",
+        study_instance_uid=study,
+        series_instance_uid=f"{study}.9",
     )
 
 

@@ -5,8 +5,10 @@ from datetime import timedelta
 import pytest
 
 from bonetumor.domain.progress import Content, DeliveryState, Step, StudyState
-from bonetumor.service.ledger import Arrival, OwnObject
-from kit.ledger import START, complete, deliver, errand, instance, walk_to_deliveries
+from bonetumor.service.ledger import Arrival
+from kit.ledger import START, complete, deliver, errand, instance, own, walk_to_deliveries
+
+KEY = "k" * 64
 
 
 def states(ledger):
@@ -118,27 +120,49 @@ def test_a_study_that_stops_opens_a_notice_that_ends_when_it_runs_again(ledger, 
 def test_what_we_sent_adds_nothing_when_it_comes_back(ledger):
     complete(ledger)
     back = instance(9)
-    own = OwnObject(
-        sop_instance_uid=back.keys.sop_instance_uid,
-        sop_class_uid=back.keys.sop_class_uid,
-        study_instance_uid="1.2.3",
-        series_instance_uid="1.2.3.9",
-    )
+    ours = own(back.keys.sop_instance_uid)
     for _ in range(2):
-        ledger.note_own("1.2.3", "pacs", "k" * 64, [own])
+        ledger.note_own("1.2.3", "pacs", KEY, [ours])
     assert ledger.record_instance(back) is Arrival.OURS
     assert ledger.one("1.2.3").instances == 1
-    assert list(ledger.sent_objects("pacs", "k" * 64)) == [own]
-    assert list(ledger.sent_objects("other", "k" * 64)) == []
+    assert list(ledger.sent_objects("pacs", KEY)) == [ours]
+    assert list(ledger.sent_objects("other", KEY)) == []
 
 
 def test_storage_commitment_is_remembered_until_it_is_forgotten(ledger):
-    assert ledger.commitment("1.9") is None
-    assert not ledger.note_commitment_answer("1.9", committed=1, failed=0)
-    ledger.note_commitment_request("1.9")
-    assert not ledger.commitment("1.9").is_answered
-    assert ledger.note_commitment_answer("1.9", committed=2, failed=1)
-    found = ledger.commitment("1.9")
-    assert (found.is_answered, found.committed, found.failed) == (True, 2, 1)
+    assert ledger.commitment("pacs", KEY) is None
+    assert not ledger.note_commitment_answer("1.9", committed=["1.5"], failed=[])
+    ledger.note_commitment_request("1.9", "pacs", KEY)
+    assert not ledger.commitment("pacs", KEY).is_answered
+    assert ledger.commitment("vna", KEY) is None
+    assert ledger.note_commitment_answer("1.9", committed=[], failed=[])
+    assert ledger.commitment("pacs", KEY).is_answered
     ledger.forget_commitment("1.9")
-    assert ledger.commitment("1.9") is None
+    assert ledger.commitment("pacs", KEY) is None
+
+
+def test_storage_commitment_counts_what_was_sent_there_and_nothing_else(ledger):
+    ledger.note_own("1.2.3", "pacs", KEY, [own("1.5"), own("1.6"), own("1.7")])
+    ledger.note_own("1.2.3", "vna", KEY, [own("1.8")])
+    ledger.note_commitment_request("1.9", "pacs", KEY)
+    named = ["1.5", "1.6", "1.8", "1.99"]
+    assert ledger.note_commitment_answer("1.9", committed=named, failed=["1.6", "1.98"])
+    found = ledger.commitment("pacs", KEY)
+    assert (found.committed, found.failed) == (1, 1)
+
+
+def test_a_late_answer_counts_beside_a_newer_request(ledger):
+    ledger.note_own("1.2.3", "pacs", KEY, [own("1.5")])
+    ledger.note_commitment_request("1.9", "pacs", KEY)
+    ledger.note_commitment_request("1.10", "pacs", KEY)
+    assert ledger.note_commitment_answer("1.9", committed=["1.5"], failed=[])
+    found = ledger.commitment("pacs", KEY)
+    assert (found.transaction_uid, found.is_answered) == ("1.9", True)
+
+
+def test_what_is_sent_anew_is_to_be_confirmed_anew(ledger):
+    for _ in range(2):
+        ledger.note_own("1.2.3", "pacs", KEY, [own("1.5")])
+        assert ledger.commitment("pacs", KEY) is None
+        ledger.note_commitment_request("1.9", "pacs", KEY)
+        ledger.note_commitment_answer("1.9", committed=["1.5"], failed=[])

@@ -13,7 +13,14 @@ from bonetumor.store.engine import open_engine
 from bonetumor.store.schema import SCHEMA, metadata
 from kit.ledger import assessment, complete, deliver, errand, instance, shelved, walk_to_deliveries
 
+BACK_TO_4 = (
+    "DROP TABLE commitments",
+    "CREATE TABLE commitments (transaction_uid VARCHAR(64) PRIMARY KEY, committed INTEGER)",
+    "INSERT INTO commitments VALUES ('1.9', 0)",
+    "UPDATE alembic_version SET version_num = '4'",
+)
 BACK_TO_3 = (
+    *BACK_TO_4,
     "DROP TABLE removals",
     "DROP TABLE workers",
     "DROP TABLE alembic_version",
@@ -40,7 +47,7 @@ BACK_TO_1 = (
     "DROP TABLE reports",
     "DROP INDEX studies_by_next_attempt",
 )
-BACK = {1: BACK_TO_1, 2: BACK_TO_2, 3: BACK_TO_3}
+BACK = {1: BACK_TO_1, 2: BACK_TO_2, 3: BACK_TO_3, 4: BACK_TO_4}
 
 
 def run(url, *statements):
@@ -48,7 +55,7 @@ def run(url, *statements):
     with engine.execution_options(writes=True).begin() as connection:
         for statement in statements:
             connection.execute(text(statement))
-        if connection.dialect.name == "postgresql" and "alembic" in " ".join(statements):
+        if connection.dialect.name == "postgresql" and "DROP TABLE alembic_version" in statements:
             connection.execute(text("ALTER TABLE instances ALTER COLUMN size TYPE INTEGER"))
     engine.dispose()
 

@@ -6,6 +6,7 @@ from datetime import timedelta
 from itertools import groupby
 from threading import Event as Flag
 from typing import Any, Literal
+from uuid import uuid4
 
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
@@ -14,12 +15,12 @@ from pynetdicom import evt
 from pynetdicom.association import Association
 from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
 
-from bonetumor.dicom.commitment import committed_and_failed
+from bonetumor.dicom.commitment import read_answer
 from bonetumor.dicom.objects import SOP_CLASSES, Kind, ObjectMaker
 from bonetumor.dicom.peer import FIND, Peer, accepted, find, reading, said
 from bonetumor.domain.errors import ArchiveUnavailable, Rejected
 from bonetumor.domain.uid import UID, derived_uid
-from bonetumor.service.ledger import Outbox, OwnObject
+from bonetumor.service.ledger import Commitment, Outbox, OwnObject
 from bonetumor.service.ports import Clock, Parcel, Result
 
 Confirmation = Literal["auto", "commitment", "find", "success"]
@@ -81,30 +82,40 @@ class DicomDestination:
         return self._commit(parcel, own)
 
     def _commit(self, parcel: Parcel, own: Sequence[OwnObject]) -> str:
-        """Asks once and waits for the answer, which may come over another association."""
-        transaction = derived_uid(self._name, parcel.key, "commitment")
-        known = self._outbox.commitment(transaction)
+        """Asks, and waits for the answer, which may come over another association.
+
+        Where nothing else will do, it is asked for again when the wait is over.
+        """
+        known = self._outbox.commitment(self._name, parcel.key)
+        if known is not None and self._is_overdue(known):
+            if self._confirmation == "auto":
+                self._outbox.forget_commitment(known.transaction_uid)
+                return self._read_back(own, "storage commitment was not answered; ")
+            known = None
         if known is None:
-            self._outbox.note_commitment_request(transaction)
-            code = self._request(transaction, own)
+            # Of its own for each request: an archive may refuse one that it has seen (0131).
+            transaction = derived_uid(self._name, parcel.key, "commitment", uuid4().hex)
+            self._outbox.note_commitment_request(transaction, self._name, parcel.key)
+            code = self._request(transaction, parcel, own)
             if code != 0x0000:
                 self._outbox.forget_commitment(transaction)
                 return self._without_commitment(own, f"refused with {said(code)}")
-            known = self._outbox.commitment(transaction)
+            known = self._outbox.commitment(self._name, parcel.key)
         if known is not None and known.is_answered:
-            if not known.failed and known.committed >= len(own):
+            if own and known.committed == len(own):
                 return f"storage commitment of {known.committed} objects"
-            self._outbox.forget_commitment(transaction)
+            self._outbox.forget_commitment(known.transaction_uid)
             raise ArchiveUnavailable(
                 f"archive: expected storage commitment of {len(own)} objects, "
                 f"got {known.committed} committed and {known.failed} failed"
             )
-        if known is not None and self._clock() - known.requested_at > self._commitment_wait:
-            self._outbox.forget_commitment(transaction)
-            return self._without_commitment(own, "not answered")
         raise ArchiveUnavailable(
             "archive: expected an answer to storage commitment, got none yet", retry_after_s=1.0
         )
+
+    def _is_overdue(self, known: Commitment) -> bool:
+        waited = self._clock() - known.requested_at
+        return not known.is_answered and waited > self._commitment_wait
 
     def _without_commitment(self, own: Sequence[OwnObject], why: str) -> str:
         """Reading back, where the site leaves the choice to us; else the delivery waits."""
@@ -112,7 +123,7 @@ class DicomDestination:
             raise ArchiveUnavailable(f"archive: expected storage commitment, got it {why}")
         return self._read_back(own, f"storage commitment was {why}; ")
 
-    def _request(self, transaction: UID, own: Sequence[OwnObject]) -> int | None:
+    def _request(self, transaction: UID, parcel: Parcel, own: Sequence[OwnObject]) -> int | None:
         """N-ACTION (PS3.4 J.3.2), and its status, None where the archive ends the association.
 
         An answer over the same association is noted at once.
@@ -129,16 +140,16 @@ class DicomDestination:
             code = status.get("Status")
             deadline = time.monotonic() + _ANSWER_ON_THE_SAME_ASSOCIATION_S
             while code == 0x0000 and not answered.wait(0.05) and time.monotonic() < deadline:
-                known = self._outbox.commitment(transaction)
+                known = self._outbox.commitment(self._name, parcel.key)
                 if known is not None and known.is_answered:
                     break
             return None if code is None else int(code)
 
     def _take_answer(self, answered: Flag) -> Callable[[Any], tuple[int, None]]:
         def take(event: Any) -> tuple[int, None]:
-            transaction, committed, failed = committed_and_failed(event.event_information)
+            answer = read_answer(event.event_information)
             known = self._outbox.note_commitment_answer(
-                transaction, committed=committed, failed=failed
+                answer.transaction_uid, committed=answer.committed, failed=answer.failed
             )
             answered.set()
             return (0x0000 if known else 0x0110), None

@@ -18,7 +18,7 @@ from pynetdicom.sop_class import (
     StorageCommitmentPushModel,
 )
 
-from bonetumor.dicom.commitment import committed_and_failed
+from bonetumor.dicom.commitment import read_answer
 from bonetumor.dicom.dimse import Command, CommandSet, Status
 from bonetumor.dicom.identify import parsing
 from bonetumor.domain.errors import InvalidInput, StorageUnavailable
@@ -59,8 +59,10 @@ class NormalizedServices:
             return Status.PROCESSING_FAILURE, str(error)
 
     def _commitment(self, _request: CommandSet, told: Dataset) -> tuple[Status, str]:
-        transaction, committed, failed = committed_and_failed(told)
-        if not self._outbox.note_commitment_answer(transaction, committed=committed, failed=failed):
+        answer = read_answer(told)
+        if not self._outbox.note_commitment_answer(
+            answer.transaction_uid, committed=answer.committed, failed=answer.failed
+        ):
             return Status.NO_SUCH_INSTANCE, "Transaction UID: expected one of ours, got another"
         return Status.SUCCESS, ""
 

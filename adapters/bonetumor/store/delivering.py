@@ -1,9 +1,9 @@
 """Delivering, as the ledger records it: what goes where, what came of it, and what is ours."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Table, and_, delete, insert, or_, select, update
 
 from bonetumor.domain.progress import (
     STOPPED,
@@ -28,6 +28,10 @@ def may_be_delivered() -> ColumnElement[bool]:
         and_(result, studies.c.state == StudyState.DELIVERING),
         and_(notice, studies.c.state.in_(STOPPED)),
     )
+
+
+def _of_parcel(table: Table, destination: str, key: str) -> tuple[ColumnElement[bool], ...]:
+    return table.c.destination == destination, table.c.parcel == key
 
 
 class Delivering(LedgerTables):
@@ -61,9 +65,10 @@ class Delivering(LedgerTables):
         """Remembers objects that we are about to send, so that they are known if they return."""
         with self._transaction() as connection:
             connection.execute(
-                delete(own_objects).where(
-                    own_objects.c.destination == destination, own_objects.c.parcel == key
-                )
+                delete(commitments).where(*_of_parcel(commitments, destination, key))
+            )
+            connection.execute(
+                delete(own_objects).where(*_of_parcel(own_objects, destination, key))
             )
             connection.execute(
                 insert(own_objects),
@@ -82,9 +87,7 @@ class Delivering(LedgerTables):
 
     def sent_objects(self, destination: str, key: str) -> Sequence[OwnObject]:
         """What a destination was sent of a parcel."""
-        query = select(own_objects).where(
-            own_objects.c.destination == destination, own_objects.c.parcel == key
-        )
+        query = select(own_objects).where(*_of_parcel(own_objects, destination, key))
         with self._transaction(write=False) as connection:
             return [
                 OwnObject(
@@ -96,26 +99,33 @@ class Delivering(LedgerTables):
                 for row in connection.execute(query).mappings()
             ]
 
-    def commitment(self, transaction_uid: UID) -> Commitment | None:
-        """A storage commitment that was asked for, and what came of it."""
-        query = select(commitments).where(commitments.c.transaction_uid == transaction_uid)
+    def commitment(self, destination: str, key: str) -> Commitment | None:
+        """What came of asking for storage commitment: the answer, else the newest request."""
+        query = (
+            select(commitments)
+            .where(*_of_parcel(commitments, destination, key))
+            .order_by(commitments.c.answered_at.is_(None), commitments.c.requested_at.desc())
+        )
         with self._transaction(write=False) as connection:
             row = connection.execute(query).mappings().first()
         if row is None:
             return None
         return Commitment(
+            transaction_uid=UID(row["transaction_uid"]),
             requested_at=utc(row["requested_at"]),
             is_answered=row["answered_at"] is not None,
             committed=row["committed"],
             failed=row["failed"],
         )
 
-    def note_commitment_request(self, transaction_uid: UID) -> None:
-        """Remembers that commitment is asked for."""
+    def note_commitment_request(self, transaction_uid: UID, destination: str, key: str) -> None:
+        """Remembers that commitment is asked for, beside requests that were not answered yet."""
         with self._transaction() as connection:
             connection.execute(
                 insert(commitments).values(
                     transaction_uid=transaction_uid,
+                    destination=destination,
+                    parcel=key,
                     requested_at=self._clock(),
                     committed=0,
                     failed=0,
@@ -129,13 +139,28 @@ class Delivering(LedgerTables):
                 delete(commitments).where(commitments.c.transaction_uid == transaction_uid)
             )
 
-    def note_commitment_answer(self, transaction_uid: UID, *, committed: int, failed: int) -> bool:
-        """Remembers the archive's answer; False if nobody asked."""
+    def note_commitment_answer(
+        self, transaction_uid: UID, *, committed: Collection[UID], failed: Collection[UID]
+    ) -> bool:
+        """Remembers what the archive answers of what it was asked for; False if nobody asked."""
+        asked = commitments.c.transaction_uid == transaction_uid
+        query = select(own_objects.c.sop_instance_uid).join(
+            commitments,
+            and_(
+                own_objects.c.parcel == commitments.c.parcel,
+                own_objects.c.destination == commitments.c.destination,
+            ),
+        )
         with self._transaction() as connection:
+            sent = set(connection.scalars(query.where(asked)))
             changed = connection.execute(
                 update(commitments)
-                .where(commitments.c.transaction_uid == transaction_uid)
-                .values(answered_at=self._clock(), committed=committed, failed=failed)
+                .where(asked)
+                .values(
+                    answered_at=self._clock(),
+                    committed=len(sent.intersection(committed).difference(failed)),
+                    failed=len(sent.intersection(failed)),
+                )
             ).rowcount
         return bool(changed)
 

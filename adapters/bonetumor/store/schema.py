@@ -20,7 +20,7 @@ from sqlalchemy import (
 )
 
 # The newest revision in `migrations/versions`: whoever changes a table here adds one there.
-SCHEMA = "4"
+SCHEMA = "5"
 
 metadata = MetaData()
 
@@ -138,15 +138,19 @@ own_objects = Table(
     Index("own_objects_by_parcel", "parcel"),
 )
 
-# Storage commitment that we asked for, and its answer once that has come (PS3.4 J).
+# Storage commitment that we asked for, and its answer once that has come (PS3.4 J): how many of
+# what the destination was sent of the parcel.
 commitments = Table(
     "commitments",
     metadata,
     Column("transaction_uid", _UID, primary_key=True),
+    Column("destination", String(64), nullable=False),
+    Column("parcel", String(64), nullable=False),
     Column("requested_at", DateTime(timezone=True), nullable=False),
     Column("answered_at", DateTime(timezone=True)),
     Column("committed", Integer, nullable=False, default=0),
     Column("failed", Integer, nullable=False, default=0),
+    Index("commitments_by_parcel", "parcel"),
 )
 
 # Instances that MPPS or an Instance Availability Notification says exist.

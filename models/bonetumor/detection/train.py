@@ -24,13 +24,17 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DetectorTraining:
-    """How a detector is trained. Sizes are our choice; the paper's abstract names none."""
+    """How a detector is trained. Sizes are our choice; the paper's abstract names none.
+
+    `augmentation`: how much pictures are turned, scaled, lit otherwise and put together, 0 to 1.
+    """
 
     architecture: str = "yolov5n.yaml"
     image_size_px: int = 640
     epochs: int = 10
     batch: int = 16
     learning_rate: float = 0.0015
+    augmentation: float = 1.0
     seed: int = 7
 
 
@@ -110,13 +114,13 @@ def _trainer(
             "verbose": False,
             "single_cls": True,
             "fliplr": 0.5,
-            "flipud": 0.2,
-            "degrees": 12.0,
+            "flipud": 0.2 * plan.augmentation,
+            "degrees": 12.0 * plan.augmentation,
             "hsv_h": 0.0,
             "hsv_s": 0.0,
-            "hsv_v": 0.3,
-            "scale": 0.4,
-            "mosaic": 0.3,
+            "hsv_v": 0.3 * plan.augmentation,
+            "scale": 0.4 * plan.augmentation,
+            "mosaic": 0.3 * plan.augmentation,
             "close_mosaic": 2,
             "warmup_epochs": 1.0,
             "cache": "ram",

@@ -71,8 +71,10 @@ class OwnObject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Commitment:
-    """A storage commitment that was asked for; counts of instances once it is answered."""
+    """A storage commitment that was asked for. Once it is answered, the counts are of what we sent:
+    an object of which the archive says nothing is in neither."""
 
+    transaction_uid: UID
     requested_at: datetime
     is_answered: bool
     committed: int
@@ -229,7 +231,8 @@ class Outbox(Protocol):
     ) -> None:
         """Remembers objects that we are about to send, so that they are known if they return.
 
-        `key` names the parcel; what was noted for it and the destination before is forgotten.
+        `key` names the parcel; what was noted for it and the destination before is forgotten, and
+        so is storage commitment: what is sent anew is confirmed anew.
         """
         ...
 
@@ -237,20 +240,22 @@ class Outbox(Protocol):
         """What a destination was sent of a parcel."""
         ...
 
-    def commitment(self, transaction_uid: UID) -> Commitment | None:
-        """A storage commitment that was asked for, and what came of it."""
+    def commitment(self, destination: str, key: str) -> Commitment | None:
+        """What came of asking for storage commitment: the answer, else the newest request."""
         ...
 
-    def note_commitment_request(self, transaction_uid: UID) -> None:
-        """Remembers that commitment is asked for."""
+    def note_commitment_request(self, transaction_uid: UID, destination: str, key: str) -> None:
+        """Remembers that commitment is asked for; an answer to an earlier request still counts."""
         ...
 
     def forget_commitment(self, transaction_uid: UID) -> None:
         """Lets commitment be asked for again."""
         ...
 
-    def note_commitment_answer(self, transaction_uid: UID, *, committed: int, failed: int) -> bool:
-        """Remembers the archive's answer; False if nobody asked."""
+    def note_commitment_answer(
+        self, transaction_uid: UID, *, committed: Collection[UID], failed: Collection[UID]
+    ) -> bool:
+        """Remembers what the archive answers of what it was asked for; False if nobody asked."""
         ...
 
 

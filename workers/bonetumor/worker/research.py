@@ -120,6 +120,10 @@ def train_detector(
     learning_rate: Annotated[
         float, typer.Option(help="At first; 0.0003 to go on from trained weights")
     ] = 0.0015,
+    augmentation: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="How much pictures are varied; less for large cohorts"),
+    ] = 1.0,
     seed: Annotated[int, typer.Option(help="Seed of all chance")] = 7,
     start_from: StartFrom = None,
 ) -> None:
@@ -133,6 +137,7 @@ def train_detector(
         epochs=epochs,
         batch=batch,
         learning_rate=learning_rate,
+        augmentation=augmentation,
         seed=seed,
     )
     found = training.open_cohort(cohort, _say)
