@@ -186,10 +186,12 @@ def _pictures(count, side=160):
 
 
 def test_a_detector_is_trained_and_a_finished_run_is_not_repeated(tmp_path):
-    plan = DetectorTraining(image_size_px=160, epochs=1, batch=8)
+    plan = DetectorTraining(image_size_px=160, epochs=1, batch=8, augmentation=0.5)
     said, threads = [], torch.get_num_threads()
     best = train_detector(plan, _pictures(16), _pictures(8), tmp_path, said.append)
     assert best.is_file()
+    varied = torch.load(best, weights_only=False)["train_args"]
+    assert (varied["degrees"], varied["mosaic"], varied["fliplr"]) == (6.0, 0.15, 0.5)
     assert torch.get_num_threads() == threads
     assert any("epoch 1 of 1" in text for text in said)
     again = []
