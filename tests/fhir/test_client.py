@@ -63,7 +63,7 @@ def test_a_server_that_shows_less_than_it_counts_is_asked_for_all_or_refused():
         def answer(request):
             count = int(parse_qs(request.content.decode())["_count"][0])
             asked.append(count)
-            found = [{"resource": {"resourceType": "Patient"}}] * min(count, most)
+            found = [{"resource": {"resourceType": "Patient", "id": "1"}}] * min(count, most)
             return httpx.Response(200, json={"total": 700, "entry": found})
 
         return answer

@@ -202,6 +202,12 @@ def test_whole_slides_behind_an_imaging_study_are_sampled_over_dicomweb(ehr):
     assert len(found.not_understood) == 2
 
 
+def test_slides_beyond_those_that_are_taken_are_named(ehr):
+    found = read(ehr, study(series=[{"uid": f"1.2.{n}"} for n in range(17)]))
+    assert len(found.slides) == 16
+    assert found.not_understood == ("ImagingStudy/s: expected at most 16 slides, got more",)
+
+
 def test_a_listed_origin_is_asked_without_our_token_and_redirects_are_not_followed(ehr):
     seen = []
 

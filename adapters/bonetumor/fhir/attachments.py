@@ -19,7 +19,8 @@ from typing import IO
 import httpx
 
 from bonetumor.domain.errors import FhirUnavailable, MalformedResource
-from bonetumor.fhir.client import FhirClient, Resource
+from bonetumor.fhir.client import FhirClient
+from bonetumor.fhir.shapes import Resource
 from bonetumor.fhir.transport import origin
 
 

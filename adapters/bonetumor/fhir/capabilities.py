@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from bonetumor.fhir.shapes import objects, string
+
 
 class Capabilities:
     """The server's own word. One that lists no resources is taken to offer all of them."""
@@ -10,10 +12,10 @@ class Capabilities:
     def __init__(self, statement: Mapping[str, Any]) -> None:
         self.fhir_version = str(statement.get("fhirVersion", "unknown"))
         rest: Mapping[str, Any] = next(
-            (r for r in statement.get("rest") or [] if r.get("mode", "server") == "server"), {}
+            (r for r in objects(statement.get("rest")) if r.get("mode", "server") == "server"), {}
         )
         self._resources = {
-            str(r["type"]): r for r in rest.get("resource") or [] if isinstance(r.get("type"), str)
+            kind: r for r in objects(rest.get("resource")) if (kind := string(r.get("type")))
         }
         self._system = _interactions(rest)
 
@@ -29,7 +31,7 @@ class Capabilities:
 
     def searches_by(self, resource_type: str, parameter: str) -> bool:
         """Whether a search parameter is supported; a type that lists none may know all."""
-        listed = self._resources.get(resource_type, {}).get("searchParam") or []
+        listed = objects(self._resources.get(resource_type, {}).get("searchParam"))
         return not listed or any(p.get("name") == parameter for p in listed)
 
     @property
@@ -39,4 +41,4 @@ class Capabilities:
 
 
 def _interactions(holder: Mapping[str, Any]) -> set[str]:
-    return {str(i.get("code")) for i in holder.get("interaction") or []}
+    return {str(i.get("code")) for i in objects(holder.get("interaction"))}

@@ -9,7 +9,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO
 from urllib.parse import urljoin, urlsplit
 
 import httpx
@@ -17,9 +17,9 @@ import httpx
 from bonetumor.domain.errors import FhirUnavailable, MalformedResource
 from bonetumor.fhir.auth import Anonymous, Authorization
 from bonetumor.fhir.capabilities import Capabilities
+from bonetumor.fhir.shapes import Resource, listed, member, objects, string
 from bonetumor.fhir.transport import Answer, Breaker, Refused, Request, Sink, Transport, origin
 
-Resource = dict[str, Any]
 _JSON = "application/fhir+json"
 _WHOLE = {"Accept": _JSON, "Prefer": "return=representation"}
 _MAX_PAGES = 200
@@ -109,8 +109,15 @@ class FhirClient:
         )
 
     def read(self, reference: str) -> Resource:
-        """The resource behind a relative reference such as `Media/12`."""
-        return self._resource("GET", self._same_origin(reference), again=True)
+        """The resource behind a relative reference such as `Media/12`.
+
+        Raises:
+            MalformedResource: another origin, or what comes has no id.
+        """
+        found = self._resource("GET", self._same_origin(reference), again=True)
+        if not string(found.get("id")):
+            raise MalformedResource(f"{reference}: expected a resource with an id, got none")
+        return found
 
     def is_ours(self, url: str) -> bool:
         """Whether a URL, relative or absolute, lies on this server's origin."""
@@ -154,15 +161,15 @@ class FhirClient:
     def update(self, resource: Resource) -> Resource:
         """Replaces a resource of ours, if it is still the version that was read (R4 3.1.0.5)."""
         reference = f"{resource['resourceType']}/{resource['id']}"
-        version = (resource.get("meta") or {}).get("versionId")
+        version = member(resource.get("meta")).get("versionId")
         headers = {"If-Match": f'W/"{version}"'} if version else {}
         return self._resource("PUT", reference, json=resource, headers=headers)
 
     def transact(self, bundle: Resource) -> Resource:
         """Posts a transaction; raises Refused if any entry of the answer is an error."""
         answer = self._resource("POST", "", json=bundle)
-        for entry in answer.get("entry") or []:
-            response = entry.get("response") or {}
+        for entry in objects(answer.get("entry")):
+            response = member(entry.get("response"))
             status = str(response.get("status", "200"))
             if not status.startswith("2"):
                 raise Refused(
@@ -183,7 +190,7 @@ class FhirClient:
         if _hidden(page) is not None:
             raise MalformedResource(
                 f"{resource_type} search: expected {total} entries or a next page, got "
-                f"{len(page.get('entry') or [])} and no next page"
+                f"{len(listed(page.get('entry')))} and no next page"
             )
         return page
 
@@ -285,29 +292,38 @@ def _same(found: Resource, resource: Resource) -> bool:
 
 def _names(resource: Resource) -> list[tuple[object, object]]:
     """Identifiers; tags for resources that have none, such as Provenance."""
-    identifiers = [(i.get("system"), i.get("value")) for i in resource.get("identifier") or []]
-    tags = (resource.get("meta") or {}).get("tag") or []
+    identifiers = [(i.get("system"), i.get("value")) for i in objects(resource.get("identifier"))]
+    tags = objects(member(resource.get("meta")).get("tag"))
     return identifiers or [(t.get("system"), t.get("code")) for t in tags]
 
 
 def _resources(page: Resource, resource_type: str) -> Iterator[Resource]:
-    for entry in page.get("entry") or []:
-        resource = entry.get("resource") if isinstance(entry, dict) else None
-        if isinstance(resource, dict) and resource.get("resourceType") == resource_type:
+    for entry in objects(page.get("entry")):
+        resource = member(entry.get("resource"))
+        if resource.get("resourceType") == resource_type and string(resource.get("id")):
             yield resource
+
+
+def _count(page: Resource) -> int:
+    """How many entries a page has, broken ones too."""
+    return len(listed(page.get("entry")))
 
 
 def _hidden(page: Resource) -> int | None:
     """The total of a page that holds fewer and links to no other; None where all is to be had."""
-    total, entries = page.get("total"), page.get("entry") or []
-    if not isinstance(total, int) or _next_link(page) is not None or total <= len(entries):
+    total = page.get("total")
+    if (
+        not isinstance(total, int)
+        or _next_link(page) is not None
+        or total <= len(listed(page.get("entry")))
+    ):
         return None
     return total
 
 
 def _next_link(page: Resource) -> str | None:
-    for link in page.get("link") or []:
-        if isinstance(link, dict) and link.get("relation") == "next" and link.get("url"):
+    for link in objects(page.get("link")):
+        if link.get("relation") == "next" and link.get("url"):
             return str(link["url"])
     return None
 

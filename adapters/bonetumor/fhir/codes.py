@@ -11,7 +11,7 @@ from fhir.resources.R4B import get_fhir_model_class
 from bonetumor.domain.assessment import Assessment, TumourClass
 from bonetumor.domain.uid import derived_uuid
 from bonetumor.fhir.analytes import LOINC
-from bonetumor.fhir.client import Resource
+from bonetumor.fhir.shapes import Resource, objects
 
 RUN_SYSTEM = "https://bonetumor.example/fhir/run"
 CODE_SYSTEM = "https://bonetumor.example/fhir/CodeSystem/observation"
@@ -52,7 +52,7 @@ def run_identifier(run_key: str, role: str = "") -> dict[str, str]:
 
 def role_of(resource: Resource, run_key: str) -> str | None:
     """The role that a resource of ours has in a run; None if it is not of the run."""
-    for identifier in resource.get("identifier") or []:
+    for identifier in objects(resource.get("identifier")):
         value = str(identifier.get("value", ""))
         if identifier.get("system") == RUN_SYSTEM and value.startswith(f"{run_key}/"):
             return value.removeprefix(f"{run_key}/")
@@ -63,8 +63,7 @@ def is_of_run(report: Resource, run_key: str) -> bool:
     """Whether a report or document belongs to the run."""
     return run_identifier(run_key) in [
         {"system": i.get("system"), "value": i.get("value")}
-        for i in report.get("identifier") or []
-        if isinstance(i, dict)
+        for i in objects(report.get("identifier"))
     ]
 
 

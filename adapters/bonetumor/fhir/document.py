@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from bonetumor.fhir.client import Resource
 from bonetumor.fhir.codes import AI_LABEL, IMAGING_STUDY_REPORT, RADIOLOGY, built, run_identifier
 from bonetumor.fhir.report import pdf_attachment, report_identifiers
+from bonetumor.fhir.shapes import Resource
 from bonetumor.service.ports import Result
 from bonetumor.service.wording import conclusion
 

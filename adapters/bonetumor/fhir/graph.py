@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from bonetumor.fhir.client import Resource
 from bonetumor.fhir.codes import urn
+from bonetumor.fhir.shapes import Resource
 
 CLASS = "class"
 REPORT = "report"

@@ -8,10 +8,10 @@ from bonetumor.domain.errors import InvalidInput
 from bonetumor.domain.labs import Analyte, LabPanel, LabResult
 from bonetumor.domain.study import PatientIdentity
 from bonetumor.fhir.analytes import READINGS, Catalogue, build_catalogue
-from bonetumor.fhir.client import Resource
 from bonetumor.fhir.moments import read_moment
 from bonetumor.fhir.quantity import read_value
 from bonetumor.fhir.ranges import person_at, read_range
+from bonetumor.fhir.shapes import Resource
 from bonetumor.fhir.specimens import spoils
 
 _RANK = {"corrected": 3, "amended": 2, "final": 1, "preliminary": 0}

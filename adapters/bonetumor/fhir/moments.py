@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from bonetumor.domain.errors import InvalidInput
-from bonetumor.fhir.client import Resource
+from bonetumor.fhir.shapes import Resource
 
 
 def read_moment(resource: Resource) -> datetime | None:

@@ -3,7 +3,6 @@
 from typing import Any
 
 from bonetumor.domain.lesion import Lesion, key_lesions
-from bonetumor.fhir.client import Resource
 from bonetumor.fhir.codes import (
     AI_LABEL,
     behaviour,
@@ -14,6 +13,7 @@ from bonetumor.fhir.codes import (
     unity,
 )
 from bonetumor.fhir.graph import CLASS, Anchors, Places
+from bonetumor.fhir.shapes import Resource
 from bonetumor.service.ports import Result
 from bonetumor.service.wording import notes
 

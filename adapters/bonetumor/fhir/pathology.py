@@ -18,13 +18,15 @@ from bonetumor.domain.errors import (
 )
 from bonetumor.domain.pathology import Pathology, PathologySlide
 from bonetumor.fhir.attachments import Attachments, Fetched, Kind
-from bonetumor.fhir.client import FhirClient, Resource, reference_id
+from bonetumor.fhir.client import FhirClient, reference_id
+from bonetumor.fhir.shapes import Resource, member, objects, string
 from bonetumor.service.ports import SlideAddress, WholeSlides
 
 _CATEGORIES = {"LP7839-6", "PAT", "SP", "CP"}
 _CODES = {"11526-1", "60568-3", "22634-0", "60567-5", "22637-3"}
 _VOID = {"entered-in-error", "cancelled"}
 _MAX_SLIDES = 16
+_TOO_MANY = f"expected at most {_MAX_SLIDES} slides, got more"
 _TEXTS = ("text/", "application/pdf", "application/xml", "application/hl7")
 _UID = "urn:oid:"
 
@@ -73,7 +75,7 @@ class PathologyReader:
         found = _Findings()
         for source, attachment in self._attached(patient, found):
             if found.is_full:
-                found.problems.append(f"{source}: expected at most {_MAX_SLIDES} slides, got more")
+                found.problems.append(f"{source}: {_TOO_MANY}")
                 break
             self._take(source, attachment, found)
         for study in self._search("ImagingStudy", patient, found):
@@ -91,26 +93,26 @@ class PathologyReader:
     def _attached(self, patient: str, found: _Findings) -> Iterator[tuple[str, Resource]]:
         """Every attachment with a name; notes each report's reference."""
         for report in self._search("DiagnosticReport", patient, found):
-            if _is_pathology(report) and report.get("status") not in _VOID:
+            if _is_pathology(report) and string(report.get("status")) not in _VOID:
                 found.reports.append(f"DiagnosticReport/{report['id']}")
                 yield from self._of_report(report, found)
         for document in self._search("DocumentReference", patient, found):
             if _is_pathology(document) and document.get("status") == "current":
                 found.reports.append(f"DocumentReference/{document['id']}")
-                for number, content in enumerate(_dicts(document.get("content"))):
+                for number, content in enumerate(objects(document.get("content"))):
                     name = f"DocumentReference/{document['id']}#content[{number}]"
-                    yield name, content.get("attachment") or {}
+                    yield name, member(content.get("attachment"))
 
     def _of_report(self, report: Resource, found: _Findings) -> Iterator[tuple[str, Resource]]:
-        for number, form in enumerate(_dicts(report.get("presentedForm"))):
+        for number, form in enumerate(objects(report.get("presentedForm"))):
             yield f"DiagnosticReport/{report['id']}#presentedForm[{number}]", form
-        for media in _dicts(report.get("media")):
-            reference = self._local((media.get("link") or {}).get("reference"))
+        for media in objects(report.get("media")):
+            reference = self._local(member(media.get("link")).get("reference"))
             if reference and reference.startswith("Media/"):
                 resource = self._read(reference, found)
                 if resource is not None:
-                    yield reference, resource.get("content") or {}
-        for study in _dicts(report.get("imagingStudy")):
+                    yield reference, member(resource.get("content"))
+        for study in objects(report.get("imagingStudy")):
             reference = self._local(study.get("reference"))
             resource = self._read(reference, found) if reference else None
             if resource is not None:
@@ -147,9 +149,11 @@ class PathologyReader:
         found.studies.add(source)
         try:
             uid, base = _study_uid(study), self._dicomweb(study, found)
-            for series in _dicts(study.get("series")) or [{}]:
-                if found.is_full or (series.get("modality") or {}).get("code", "SM") != "SM":
+            for series in objects(study.get("series")) or [{}]:
+                if member(series.get("modality")).get("code", "SM") != "SM":
                     continue
+                if found.is_full:
+                    raise MalformedResource(_TOO_MANY)
                 key = str(series.get("uid") or "")
                 self._take_series(f"{source}#{key}", SlideAddress(base, uid, key), found)
         except InvalidInput as error:
@@ -165,7 +169,7 @@ class PathologyReader:
 
     def _dicomweb(self, study: Resource, found: _Findings) -> str:
         """The service that has the study: its own Endpoint, or the configured one."""
-        for endpoint in _dicts(study.get("endpoint")):
+        for endpoint in objects(study.get("endpoint")):
             reference = self._local(endpoint.get("reference"))
             resource = self._read(reference, found) if reference else None
             address = str((resource or {}).get("address") or "")
@@ -187,8 +191,8 @@ class PathologyReader:
             return
         try:
             for resource in self._client.search(kind, {"patient": patient.split("/")[1]}):
-                subject = resource.get("subject")
-                if isinstance(subject, dict) and self._local(subject.get("reference")) == patient:
+                subject = member(resource.get("subject"))
+                if self._local(subject.get("reference")) == patient:
                     yield resource
         except Rejected as error:
             found.problems.append(f"{kind}: {error}")
@@ -196,7 +200,7 @@ class PathologyReader:
     def _read(self, reference: str, found: _Findings) -> Resource | None:
         try:
             return self._client.read(reference)
-        except Rejected as error:
+        except (MalformedResource, Rejected) as error:
             found.problems.append(f"{reference}: {error}")
             return None
 
@@ -206,28 +210,23 @@ class PathologyReader:
 
 def _is_pathology(resource: Resource) -> bool:
     concepts = [
-        *_dicts(resource.get("category")),
-        *_dicts([resource.get("code")]),
-        *_dicts([resource.get("type")]),
+        *objects(resource.get("category")),
+        *objects([resource.get("code")]),
+        *objects([resource.get("type")]),
     ]
-    codes = {c.get("code") for concept in concepts for c in _dicts(concept.get("coding"))}
+    codes = {string(c.get("code")) for concept in concepts for c in objects(concept.get("coding"))}
     return bool(codes & (_CATEGORIES | _CODES))
 
 
 def _is_microscopy(study: Resource) -> bool:
-    codes = {c.get("code") for c in _dicts(study.get("modality"))}
-    codes |= {(s.get("modality") or {}).get("code") for s in _dicts(study.get("series"))}
-    return "SM" in codes and study.get("status") not in _VOID
+    codes = {string(c.get("code")) for c in objects(study.get("modality"))}
+    codes |= {string(member(s.get("modality")).get("code")) for s in objects(study.get("series"))}
+    return "SM" in codes and string(study.get("status")) not in _VOID
 
 
 def _study_uid(study: Resource) -> str:
-    for identifier in _dicts(study.get("identifier")):
+    for identifier in objects(study.get("identifier")):
         value = str(identifier.get("value") or "")
         if identifier.get("system") == "urn:dicom:uid" and value.startswith(_UID):
             return value.removeprefix(_UID)
     raise MalformedResource("whole slide: expected a DICOM study UID, got none")
-
-
-def _dicts(value: object) -> list[Resource]:
-    """The objects of a list; whatever else stands in it is no FHIR."""
-    return [v for v in value if isinstance(v, dict)] if isinstance(value, list) else []

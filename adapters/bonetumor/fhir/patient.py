@@ -4,7 +4,8 @@ from collections.abc import Mapping
 
 from bonetumor.domain.errors import PatientNotMatched, Rejected
 from bonetumor.domain.study import PatientIdentity
-from bonetumor.fhir.client import FhirClient, Resource, reference_id, token
+from bonetumor.fhir.client import FhirClient, reference_id, token
+from bonetumor.fhir.shapes import Resource, member, objects
 
 _SEX = {"male": "M", "female": "F"}
 _MERGES = 5
@@ -65,8 +66,8 @@ class PatientMatcher:
         """The record that replaced a merged one, however often (R4 Patient.link replaced-by)."""
         for _ in range(_MERGES):
             targets = [
-                str((link.get("other") or {}).get("reference", ""))
-                for link in patient.get("link") or []
+                str(member(link.get("other")).get("reference", ""))
+                for link in objects(patient.get("link"))
                 if link.get("type") == "replaced-by"
             ]
             if not targets:
@@ -107,6 +108,5 @@ class PatientMatcher:
 def _has_identifier(patient: Resource, system: str, value: str) -> bool:
     return any(
         i.get("system") == system and i.get("value") == value and i.get("use") != "old"
-        for i in patient.get("identifier") or []
-        if isinstance(i, dict)
+        for i in objects(patient.get("identifier"))
     )

@@ -10,10 +10,11 @@ from bonetumor.domain.labs import LabPanel
 from bonetumor.domain.pathology import Pathology
 from bonetumor.domain.study import PatientIdentity, StudyHeader
 from bonetumor.fhir.analytes import Catalogue
-from bonetumor.fhir.client import FhirClient, Resource, reference_id, token
+from bonetumor.fhir.client import FhirClient, reference_id, token
 from bonetumor.fhir.labs import LabContext, LabWindow, analytes_in, read_panel
 from bonetumor.fhir.pathology import PathologyReader
 from bonetumor.fhir.patient import PatientMatcher
+from bonetumor.fhir.shapes import Resource, member, objects
 from bonetumor.fhir.specimens import specimen_of
 
 _log = structlog.get_logger(__name__)
@@ -96,7 +97,7 @@ class FhirHealthRecord:
         found = [
             r
             for r in candidates
-            if any(i.get("value") == accession_number for i in r.get("identifier") or [])
+            if any(i.get("value") == accession_number for i in objects(r.get("identifier")))
         ]
         return f"ServiceRequest/{found[0]['id']}" if len(found) == 1 else None
 
@@ -122,7 +123,7 @@ class FhirHealthRecord:
         named = [
             str(member.get("reference", ""))
             for panel in observations
-            for member in _listed(panel.get("hasMember"))
+            for member in objects(panel.get("hasMember"))
         ]
         wanted = [r for r in dict.fromkeys(named) if r.startswith("Observation/")]
         missing = [r for r in wanted if r not in known][:_MEMBERS]
@@ -158,10 +159,5 @@ class FhirHealthRecord:
 
     def _is_of(self, observation: Resource, patient: str) -> bool:
         """Whether the Observation is about the patient, whatever the server thought."""
-        subject = observation.get("subject")
-        reference = str(subject.get("reference", "")) if isinstance(subject, dict) else ""
+        reference = str(member(observation.get("subject")).get("reference", ""))
         return reference_id(reference, self._client.base_url) == patient
-
-
-def _listed(value: object) -> list[Resource]:
-    return [v for v in value if isinstance(v, dict)] if isinstance(value, list) else []

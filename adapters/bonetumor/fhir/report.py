@@ -4,7 +4,6 @@ import base64
 from typing import Any
 
 from bonetumor.domain.lesion import key_lesions
-from bonetumor.fhir.client import Resource
 from bonetumor.fhir.codes import (
     AI_LABEL,
     DEVICE_SYSTEM,
@@ -20,6 +19,7 @@ from bonetumor.fhir.codes import (
 )
 from bonetumor.fhir.graph import CLASS, PICTURE, PROVENANCE, REPORT, Anchors, Places
 from bonetumor.fhir.observations import box_observation, box_role, class_observation
+from bonetumor.fhir.shapes import Resource
 from bonetumor.picture.illustration import Illustration
 from bonetumor.service.ports import Result
 from bonetumor.service.wording import conclusion

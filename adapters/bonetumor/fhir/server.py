@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from bonetumor.domain.errors import InvalidInput, Rejected
-from bonetumor.fhir.client import FhirClient, Resource
+from bonetumor.fhir.client import FhirClient
 from bonetumor.fhir.codes import (
     DEVICE_SYSTEM,
     DICOM_UID_SYSTEM,
@@ -25,6 +25,7 @@ from bonetumor.fhir.codes import (
 from bonetumor.fhir.document import document_reference
 from bonetumor.fhir.graph import PICTURE, PROVENANCE, REPORT, Anchors, Places, transaction
 from bonetumor.fhir.report import device, graph, imaging_study, organization, provenance, roles
+from bonetumor.fhir.shapes import Resource, member, objects, string
 from bonetumor.picture.illustration import Illustration
 from bonetumor.service.ports import ReportServer, Result
 
@@ -156,7 +157,7 @@ class FhirReportServer:
             return
         target = f"{_REPORT}/{report['id']}"
         for there in self._client.search("Provenance", {"target": target}):
-            tags = (there.get("meta") or {}).get("tag") or []
+            tags = objects(member(there.get("meta")).get("tag"))
             if any(t.get("system") == RUN_SYSTEM and t.get("code") == run for t in tags):
                 return
         places = Places(run, {**self._already_held(result), REPORT: report})
@@ -182,8 +183,8 @@ class FhirReportServer:
 
     def _results_of(self, report: Resource, run_key: str) -> list[Resource]:
         """What our report refers to and that is ours: Observations and the picture."""
-        links = [r.get("reference") for r in report.get("result") or []]
-        links += [(m.get("link") or {}).get("reference") for m in report.get("media") or []]
+        links = [r.get("reference") for r in objects(report.get("result"))]
+        links += [member(m.get("link")).get("reference") for m in objects(report.get("media"))]
         found = [self._client.read(str(link)) for link in links if link]
         return [r for r in found if role_of(r, run_key) is not None]
 
@@ -235,13 +236,13 @@ class FhirReportServer:
 
 def _is_open(report: Mapping[str, Any]) -> bool:
     """Whether no person has made the report theirs."""
-    return report.get("status") in _OPEN and not report.get("resultsInterpreter")
+    return string(report.get("status")) in _OPEN and not report.get("resultsInterpreter")
 
 
 def _cancelled(gone: Resource, run: str) -> dict[str, Any]:
     """What the earlier result said and the new one does not."""
     note = {"text": f"Superseded by run {run[:16]} of the same model."}
-    resource = {**gone, "status": "cancelled", "note": [*(gone.get("note") or []), note]}
+    resource = {**gone, "status": "cancelled", "note": [*objects(gone.get("note")), note]}
     url = f"{gone['resourceType']}/{gone['id']}"
     return {"fullUrl": url, "resource": resource, "request": {"method": "PUT", "url": url}}
 

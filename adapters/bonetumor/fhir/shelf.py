@@ -4,10 +4,10 @@ import json
 from typing import Any
 
 from bonetumor.domain.uid import derived_uuid
-from bonetumor.fhir.client import Resource
 from bonetumor.fhir.codes import device_key, run_identifier
 from bonetumor.fhir.graph import REPORT, Anchors
 from bonetumor.fhir.report import device, graph, imaging_study, organization
+from bonetumor.fhir.shapes import Resource
 from bonetumor.picture.illustration import Illustration
 from bonetumor.service.ports import Result
 from bonetumor.service.shelf import ShelvedReport

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from bonetumor.domain.labs import Analyte
-from bonetumor.fhir.client import Resource
+from bonetumor.fhir.shapes import Resource
 
 _HAEMOLYSED = {"118128002", "281279002", "HEM"}
 _CLOTTED = {"281268007", "CLOT"}

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from bonetumor.domain.errors import FhirUnavailable, MalformedResource, Rejected
+from bonetumor.fhir.shapes import listed, member, objects
 
 # 500 may pass, but a server that fails on a request is not asked the same again at once.
 _LATER = frozenset({408, 425, 500})
@@ -247,10 +248,8 @@ def _retry_after(header: str | None) -> float | None:
 
 def _why(outcome: object) -> str:
     """Codes and expressions of an OperationOutcome."""
-    issues = outcome.get("issue") if isinstance(outcome, dict) else None
     said = [
-        " ".join([str(i.get("code", "")), *map(str, i.get("expression") or [])])
-        for i in issues or []
-        if isinstance(i, dict)
+        " ".join([str(issue.get("code", "")), *map(str, listed(issue.get("expression")))])
+        for issue in objects(member(outcome).get("issue"))
     ]
     return "; ".join(said) or "no reason given"
