@@ -36,6 +36,33 @@ def test_dicomweb_in_no_form_is_an_archive_that_does_not_answer(answer):
         archive.instances(STUDY, SERIES)
 
 
+def paged(matches: list, *, knows_limit: bool, knows_offset: bool) -> WebArchive:
+    """A service of so many matches that may not know of pages."""
+
+    def answer(request):
+        start = int(request.url.params["offset"]) if knows_offset else 0
+        most = int(request.url.params["limit"]) if knows_limit else len(matches)
+        return httpx.Response(200, json=matches[start : start + most])
+
+    http = httpx.Client(transport=httpx.MockTransport(answer))
+    return WebArchive(Dicomweb("http://archive", http), None, name="PACS", called="BONETUMOR")
+
+
+MANY = [{"00080018": {"vr": "UI", "Value": [f"1.2.{number}"]}} for number in range(1, 2501)]
+
+
+def test_a_long_series_is_read_page_by_page_or_at_once():
+    for knows in (True, False):
+        archive = paged(MANY, knows_limit=knows, knows_offset=knows)
+        assert len(archive.instances(STUDY, SERIES)) == 2500
+
+
+def test_a_service_that_turns_no_page_is_no_answer():
+    archive = paged(MANY, knows_limit=True, knows_offset=False)
+    with pytest.raises(ArchiveUnavailable, match="the same again"):
+        archive.instances(STUDY, SERIES)
+
+
 @pytest.mark.parametrize("kind", ["multipart/related; boundary=b", "text/html"])
 def test_objects_that_are_none_are_not_taken(kind):
     archive = web(httpx.Response(200, content=JUNK, headers={"Content-Type": kind}))

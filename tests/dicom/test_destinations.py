@@ -277,6 +277,8 @@ def test_orthanc_takes_results_over_dicomweb_and_answers_that_it_holds_them(
         (httpx.Response(400), Rejected),
         (httpx.Response(401), Rejected),
         (httpx.Response(409), Rejected),
+        (httpx.Response(200, html="<p>Please log in</p>"), ArchiveUnavailable),
+        (httpx.Response(202, json={"00081198": {"Value": ["none"]}}), ArchiveUnavailable),
     ],
 )
 def test_a_dicomweb_archive_that_does_not_store_says_what_to_do(answer, error, site, one):
@@ -284,6 +286,18 @@ def test_a_dicomweb_archive_that_does_not_store_says_what_to_do(answer, error, s
     there = DicomwebDestination("web", Dicomweb("http://x", http), maker(site), site.ledger)
     with pytest.raises(error):
         there.send(one)
+
+
+@pytest.mark.parametrize("matches", [["a", "b"], [{"00080018": {"Value": 7}}], {"a": "b"}])
+def test_a_dicomweb_archive_that_answers_in_no_form_has_confirmed_nothing(matches, site, one):
+    def handler(request):
+        return httpx.Response(200, json={} if request.method == "POST" else matches)
+
+    http = httpx.Client(transport=httpx.MockTransport(handler))
+    there = DicomwebDestination("web", Dicomweb("http://x", http), maker(site), site.ledger)
+    there.send(one)
+    with pytest.raises(ArchiveUnavailable, match="DICOM JSON"):
+        there.confirm(one)
 
 
 def test_a_dicomweb_archive_that_knows_no_3d_gets_the_older_class(site, one):

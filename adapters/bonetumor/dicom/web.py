@@ -1,6 +1,7 @@
 """DICOMweb: results by STOW-RS, read back by QIDO-RS (PS3.18 10.5, 10.6)."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from io import BytesIO
 from typing import Any
 from uuid import uuid4
@@ -34,18 +35,27 @@ class Dicomweb:
         self.search("/studies", {"limit": "1"})
 
     def search(self, path: str, query: Mapping[str, str]) -> list[dict[str, Any]]:
-        """QIDO-RS; every match as DICOM JSON, page by page."""
+        """QIDO-RS; every match as DICOM JSON, page by page.
+
+        A service that gives more than it was asked for knows no pages: that is all there is.
+        """
         found: list[dict[str, Any]] = []
+        before: list[dict[str, Any]] = []
         while True:
             page = {"limit": str(_PAGE), **query, "offset": str(len(found))}
             answer = self._call(
                 "GET", path, params=page, headers={"Accept": "application/dicom+json"}
             )
-            with refusing("archive: expected DICOM JSON", ArchiveUnavailable):
+            with _reading_json():
                 matches = answer.json() if answer.content else []
                 found += matches
-            if len(matches) < int(page["limit"]) or "limit" in query:
+            if len(matches) != int(page["limit"]) or "limit" in query:
                 return found
+            if matches == before:
+                raise ArchiveUnavailable(
+                    "archive: expected another page of matches, got the same again"
+                )
+            before = matches
 
     def retrieve(self, path: str) -> httpx.Response:
         """WADO-RS of whole objects in the transfer syntax that they are stored in."""
@@ -69,14 +79,15 @@ class Dicomweb:
         answer = self._call(
             "POST", f"/studies/{study}", content=body, headers=headers, taken=(409,)
         )
-        said = answer.json() if answer.content else {}
-        failed = said.get(_FAILED_SOP_SEQUENCE, {}).get("Value", [])
+        with _reading_json():
+            said = answer.json() if answer.content else {}
+            failed = {
+                str(first_value(item, "00081155")): int(first_value(item, _FAILURE_REASON) or 0)
+                for item in said.get(_FAILED_SOP_SEQUENCE, {}).get("Value", [])
+            }
         if answer.status_code == 409 and not failed:
             raise Rejected("archive: expected it to store, got 409 without a reason")
-        return {
-            str(first_value(item, "00081155")): int(first_value(item, _FAILURE_REASON) or 0)
-            for item in failed
-        }
+        return failed
 
     def _call(
         self, method: str, path: str, *, taken: Sequence[int] = (), **more: Any
@@ -136,7 +147,9 @@ class DicomwebDestination:
         missing = {one.sop_instance_uid for one in own}
         for series in {one.series_instance_uid for one in own}:
             path = f"/studies/{parcel.study.study_instance_uid}/series/{series}/instances"
-            missing -= {first_value(m, _SOP_INSTANCE_UID) for m in self._web.search(path, {})}
+            found = self._web.search(path, {})
+            with _reading_json():
+                missing -= {first_value(match, _SOP_INSTANCE_UID) for match in found}
         if missing or not own:
             raise ArchiveUnavailable(
                 f"archive: expected it to hold {len(own)} objects, got an answer without "
@@ -149,6 +162,10 @@ def first_value(item: Mapping[str, Any], tag: str) -> Any:
     """The first value of an attribute in DICOM JSON (PS3.18 F.2), or None."""
     values = item.get(tag, {}).get("Value") or [None]
     return values[0]
+
+
+def _reading_json() -> AbstractContextManager[None]:
+    return refusing("archive: expected DICOM JSON", ArchiveUnavailable)
 
 
 def _encoded(one: Dataset) -> bytes:
