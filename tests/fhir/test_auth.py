@@ -6,6 +6,7 @@ import ssl
 import subprocess
 import threading
 import time
+from types import SimpleNamespace
 from urllib.parse import parse_qs
 
 import httpx
@@ -110,6 +111,22 @@ def test_a_token_is_renewed_before_it_ends_and_once_after_a_401(tmp_path):
     later[0] = 280.0
     client.metadata()
     assert len(server.used) == 3
+
+
+@pytest.mark.parametrize("lifetime", [None, "soon", -1, "inf", [300]])
+def test_a_token_without_a_lifetime_is_kept_for_a_while(lifetime, tmp_path):
+    asked = []
+
+    def answer(request):
+        asked.append(str(request.url))
+        token = {"access_token": "t", "token_type": "bearer", "expires_in": lifetime}
+        return httpx.Response(200, json=token if asked[-1] == TOKEN_URL else {})
+
+    ours = read_signing_key(write_key(tmp_path / "k.pem"))
+    _, client = services(SimpleNamespace(answer=answer), [ours], token_url=TOKEN_URL)
+    client.metadata()
+    client.metadata()
+    assert asked.count(TOKEN_URL) == 1
 
 
 def test_keys_are_replaced_through_the_jwks_without_a_gap(tmp_path):

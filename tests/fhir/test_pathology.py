@@ -1,13 +1,14 @@
 """Pathology: found by its codes, fetched from where it may come, and named where it fails."""
 
 import base64
+import tempfile
 from io import BytesIO
 
 import httpx
 import pytest
 from PIL import Image
 
-from bonetumor.domain.errors import FhirUnavailable, UnsupportedImage
+from bonetumor.domain.errors import FhirUnavailable, StorageUnavailable, UnsupportedImage
 from bonetumor.fhir.analytes import build_catalogue
 from bonetumor.fhir.attachments import AttachmentLimits, Attachments, Kind, sniff
 from bonetumor.fhir.auth import BearerToken
@@ -235,6 +236,13 @@ def test_a_picture_that_is_too_large_is_named(ehr):
     form = {"contentType": "image/png", "data": text_of(png())}
     [said] = read(ehr, report(presentedForm=[form]), max_picture_bytes=10).not_understood
     assert "at most 10 bytes" in said
+
+
+def test_a_disk_without_room_is_waited_for(ehr, monkeypatch):
+    form = {"contentType": "image/png", "data": text_of(png())}
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
+    with pytest.raises(StorageUnavailable, match="write into /nowhere"):
+        read(ehr, report(presentedForm=[form]))
 
 
 def test_a_binary_may_come_wrapped_in_a_resource():

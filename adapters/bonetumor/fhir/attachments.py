@@ -7,18 +7,18 @@ asked without. Redirects are not followed. What a file is, its first bytes say, 
 import base64
 import binascii
 import json
-import tempfile
 import time
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from tempfile import NamedTemporaryFile, gettempdir
 from typing import IO
 
 import httpx
 
-from bonetumor.domain.errors import FhirUnavailable, MalformedResource
+from bonetumor.domain.errors import FhirUnavailable, MalformedResource, StorageUnavailable
 from bonetumor.fhir.client import FhirClient
 from bonetumor.fhir.shapes import Resource
 from bonetumor.fhir.transport import origin
@@ -75,10 +75,13 @@ class Attachments:
             MalformedResource: no data, broken base64, too large, or an origin that is not listed.
             Rejected: the server refuses it.
             FhirUnavailable: the server does not answer now.
+            StorageUnavailable: the temporary folder does not take it.
         """
-        with tempfile.NamedTemporaryFile(prefix="bonetumor-attachment-") as file:
-            self._fill(file, attachment)
-            file.flush()
+        with ExitStack() as stack:
+            with _having_room():
+                file = stack.enter_context(NamedTemporaryFile(prefix="bonetumor-attachment-"))
+                self._fill(file, attachment)
+                file.flush()
             file.seek(0)
             kind, content_type = sniff(file.read(1024))
             size = file.seek(0, 2)
@@ -125,6 +128,17 @@ class Attachments:
             raise FhirUnavailable(
                 f"attachment: expected an answer, got {type(error).__name__}"
             ) from error
+
+
+@contextmanager
+def _having_room() -> Iterator[None]:
+    """A disk that is full or gone: the study waits for it."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageUnavailable(
+            f"attachment: expected to write into {gettempdir()}, got {error.strerror}"
+        ) from error
 
 
 def sniff(head: bytes) -> tuple[Kind, str]:

@@ -8,6 +8,7 @@ the authorisation server see it, and then taking the old one out.
 """
 
 import json
+import math
 import threading
 import time
 import uuid
@@ -27,6 +28,7 @@ from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 from bonetumor.domain.errors import FhirUnavailable, Misconfigured
 
 _ASSERTION = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+_UNSAID_LIFETIME_S = 300.0
 _ASSERTION_S = 240  # SMART: at most five minutes
 _EARLY_S = 30.0  # a token is renewed so long before it ends
 _LEAST_RSA_BITS = 2048
@@ -195,7 +197,7 @@ class BackendServices:
         if not isinstance(token, str) or str(answer.get("token_type", "")).lower() != "bearer":
             raise FhirUnavailable("token endpoint: expected a bearer access_token, got none")
         self._token = token
-        self._ends = self._clock() + float(answer.get("expires_in") or 300)
+        self._ends = self._clock() + _lifetime_s(answer.get("expires_in"))
 
     def _discover(self) -> str:
         found = self._ask("GET", f"{self._base}/.well-known/smart-configuration")
@@ -226,6 +228,15 @@ class BackendServices:
                 f"token endpoint: expected 2xx, got {response.status_code}: {code}"
             )
         return body
+
+
+def _lifetime_s(said: object) -> float:
+    """How long a token may be used; five minutes where the answer holds no such number."""
+    try:
+        seconds = float(str(said))
+    except ValueError:
+        return _UNSAID_LIFETIME_S
+    return seconds if 0 < seconds < math.inf else _UNSAID_LIFETIME_S
 
 
 def _public_jwk(private: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) -> dict[str, Any]:
