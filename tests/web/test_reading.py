@@ -106,6 +106,10 @@ def test_reports_are_found_by_patient_identifier_accession_date_category_and_cod
         f"date={day}",
         f"date=ge{day}",
         f"date={day[:7]}",
+        f"date=ge{day}&date=le{day}",
+        f"date=ge{day}T00:00:00%2B14:00",
+        "code=1-1,18748-4",
+        "category=RAD&category=LP29684-5",
         "category=RAD",
         "category=http://loinc.org|LP29684-5",
         "code=18748-4",
@@ -116,7 +120,16 @@ def test_reports_are_found_by_patient_identifier_accession_date_category_and_cod
             for i in r["identifier"]
         ]
         assert run in values, criteria
-    for criteria in ("identifier=none", "patient=2", "date=lt1990", "category=LAB", "code=1-1"):
+    for criteria in (
+        "identifier=none",
+        "patient=2",
+        "date=lt1990",
+        "date=lt1990&date=ge1980",
+        "date=ge1980&date=lt1990",
+        "category=LAB",
+        "category=RAD&category=LAB",
+        "code=1-1",
+    ):
         assert found(api.get(f"/fhir/DiagnosticReport?{criteria}")) == [], criteria
 
 
@@ -177,6 +190,14 @@ def test_a_study_without_an_ehr_names_its_patient_by_identifier(ledger, api):
         ("/fhir/DiagnosticReport?date=yesterday", 400),
         ("/fhir/DiagnosticReport?date=zz2026", 400),
         ("/fhir/DiagnosticReport?_count=many", 400),
+        ("/fhir/DiagnosticReport?_count=%C2%B2", 400),
+        ("/fhir/DiagnosticReport?date=9999-12", 400),
+        ("/fhir/DiagnosticReport?date=9999-12-31", 400),
+        ("/fhir/DiagnosticReport?date=0001-01-01T00:00:00%2B14:00", 400),
+        ("/fhir/DiagnosticReport?patient=", 400),
+        ("/fhir/DiagnosticReport?patient=1&patient=2", 400),
+        ("/fhir/DiagnosticReport?patient=1,2", 400),
+        ("/fhir/DiagnosticReport?_count=0", 200),
         ("/fhir/DiagnosticReport/none", 404),
         ("/fhir/Observation/..%2f..%2fetc", 404),
     ],
@@ -184,7 +205,7 @@ def test_a_study_without_an_ehr_names_its_patient_by_identifier(ledger, api):
 def test_wrong_questions_get_a_reason(api, url, status):
     answer = api.get(url)
     assert answer.status_code == status
-    if "fhir/Observation/.." not in url:
+    if "fhir/Observation/.." not in url and status != 200:
         assert answer.json()["resourceType"] == "OperationOutcome"
 
 

@@ -6,9 +6,8 @@ id or by search; `POST …/_search` likewise; `metadata` and our public keys for
 
 import json
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl
 
 import structlog
 from starlette.applications import Starlette
@@ -18,8 +17,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from bonetumor.domain.errors import InvalidInput, StorageUnavailable
-from bonetumor.service.shelf import ReportQuery, Shelf
+from bonetumor.service.shelf import Shelf
 from bonetumor.web.access import Access, Denied
+from bonetumor.web.criteria import Criteria
 
 Resource = dict[str, Any]
 _log = structlog.get_logger(__name__)
@@ -28,12 +28,7 @@ _TYPES = (
     "DiagnosticReport", "Observation", "Provenance", "Media", "Device", "Organization",
     "ImagingStudy",
 )  # fmt: skip
-_MAX_COUNT = 200
 _MAX_FORM = 64 * 1024
-_PARAMETERS = (
-    "_id", "patient", "subject", "patient.identifier", "identifier", "date", "category", "code",
-    "_count", "_offset",
-)  # fmt: skip
 
 
 class ReadApi:
@@ -56,15 +51,15 @@ class ReadApi:
     async def search(self, request: Request) -> Response:
         """A searchset, from the query or from a form."""
         kind = request.path_params["kind"]
-        criteria = dict(request.query_params)
+        said = request.query_params.multi_items()
         if request.method == "POST":
             form = bytearray()
             async for chunk in request.stream():
                 form += chunk
                 if len(form) > _MAX_FORM:
                     return _answer(413, _outcome("too-long", "expected a short form, got more"))
-            criteria |= dict(parse_qsl(form.decode("utf-8", "replace")))
-        return await self._guarded(request, kind, lambda: self._search(kind, criteria))
+            said += parse_qsl(form.decode("utf-8", "replace"), keep_blank_values=True)
+        return await self._guarded(request, kind, lambda: self._search(kind, Criteria(said)))
 
     async def _guarded(
         self, request: Request, kind: str, work: Callable[[], Resource | None]
@@ -94,14 +89,14 @@ class ReadApi:
         found = [] if report is None else _of_kind(report.body, kind)
         return next((resource for resource in found if resource["id"] == key), None)
 
-    def _search(self, kind: str, criteria: Mapping[str, str]) -> Resource:
-        query = _query(criteria)
+    def _search(self, kind: str, criteria: Criteria) -> Resource:
+        query = criteria.query()
         reports = self._shelf.find(query)
         found = [
             resource
             for report in reports
             for resource in _of_kind(report.body, kind)
-            if _fits(resource, criteria)
+            if criteria.fit(resource)
         ]
         entries = [
             {"resource": resource, "search": {"mode": "match"}}
@@ -109,9 +104,8 @@ class ReadApi:
         ]
         bundle = {"resourceType": "Bundle", "type": "searchset", "entry": entries}
         if len(reports) == query.limit:
-            following = {**criteria, "_offset": str(query.offset + query.limit)}
-            url = f"{kind}?{urlencode(following)}"
-            bundle["link"] = [{"relation": "next", "url": url}]
+            following = f"{kind}?{criteria.following()}"
+            bundle["link"] = [{"relation": "next", "url": following}]
         return bundle
 
 
@@ -141,85 +135,6 @@ def build_read_api(
 
 def _of_kind(body: str, kind: str) -> list[Resource]:
     return [r for r in json.loads(body) if r["resourceType"] == kind]
-
-
-def _query(criteria: Mapping[str, str]) -> ReportQuery:
-    unknown = sorted(set(criteria) - set(_PARAMETERS))
-    if unknown:
-        raise InvalidInput(
-            f"expected parameters {', '.join(_PARAMETERS)}, got {', '.join(unknown)}"
-        )
-    first, until = _span(criteria["date"]) if "date" in criteria else (None, None)
-    patient = criteria.get("patient") or criteria.get("subject")
-    identifier = criteria.get("identifier")
-    patient_identifier = criteria.get("patient.identifier")
-    return ReportQuery(
-        patient=f"Patient/{patient.rpartition('/')[2]}" if patient else None,
-        patient_id=patient_identifier.rpartition("|")[2] if patient_identifier else None,
-        identifier=identifier.rpartition("|")[2] if identifier else None,
-        acquired_from=first,
-        acquired_until=until,
-        limit=_number(criteria, "_count", 50, _MAX_COUNT),
-        offset=_number(criteria, "_offset", 0, 10**9),
-    )
-
-
-def _number(criteria: Mapping[str, str], name: str, default: int, most: int) -> int:
-    text = criteria.get(name, str(default))
-    if not text.isdigit():
-        raise InvalidInput(f"{name}: expected a number, got something else")
-    return min(int(text), most)
-
-
-def _span(text: str) -> tuple[datetime | None, datetime | None]:
-    """From and until of a date parameter with its prefix (R4 3.1.1.4.7)."""
-    prefix, date = (text[:2], text[2:]) if text[:2].isalpha() else ("eq", text)
-    first, until = _period(date)
-    spans = {
-        "eq": (first, until),
-        "ge": (first, None),
-        "gt": (until, None),
-        "le": (None, until),
-        "lt": (None, first),
-    }
-    if prefix not in spans:
-        raise InvalidInput(f"date: expected one of {', '.join(spans)}, got {prefix}")
-    return spans[prefix]
-
-
-def _period(text: str) -> tuple[datetime, datetime]:
-    """The moments that a date of any precision stands for."""
-    try:
-        if len(text) == 4:
-            return datetime(int(text), 1, 1, tzinfo=UTC), datetime(int(text) + 1, 1, 1, tzinfo=UTC)
-        if len(text) == 7:
-            first = datetime.fromisoformat(f"{text}-01").replace(tzinfo=UTC)
-            return first, (first + timedelta(days=32)).replace(day=1)
-        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
-    except ValueError as error:
-        raise InvalidInput("date: expected a FHIR date, got what is none") from error
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return moment, moment + (timedelta(days=1) if len(text) == 10 else timedelta(seconds=1))
-
-
-def _fits(resource: Resource, criteria: Mapping[str, str]) -> bool:
-    """What the shelf does not know of a resource: its id, its category and its code."""
-    if "_id" in criteria and resource["id"] not in criteria["_id"].split(","):
-        return False
-    for name in ("category", "code"):
-        if name in criteria and not _has_code(resource.get(name), criteria[name]):
-            return False
-    return True
-
-
-def _has_code(concepts: Any, wanted: str) -> bool:
-    listed = concepts if isinstance(concepts, list) else [concepts or {}]
-    system, bar, code = wanted.rpartition("|")
-    return any(
-        c.get("code") == code and (not bar or c.get("system") == system)
-        for concept in listed
-        for c in concept.get("coding") or []
-    )
 
 
 def _answer(status: int, resource: Resource) -> Response:
