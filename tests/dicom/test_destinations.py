@@ -16,7 +16,7 @@ from bonetumor.dicom.peer import FIND, Peer, PeerAddress, find
 from bonetumor.dicom.reader import SpooledStudies
 from bonetumor.dicom.tls import client_context, server_context
 from bonetumor.dicom.web import Dicomweb, DicomwebDestination
-from bonetumor.domain.errors import ArchiveUnavailable, Misconfigured, Rejected
+from bonetumor.domain.errors import ArchiveUnavailable, CommitmentPending, Misconfigured, Rejected
 from bonetumor.service.ports import Notice, Result
 from kit import studies
 from kit.archives import OddArchive
@@ -209,7 +209,7 @@ def test_every_request_for_commitment_is_a_transaction_of_its_own(site, one):
         there = destination(site, archive, confirmation="commitment", wait_s=0.0)
         there.send(one)
         for _ in range(2):
-            with pytest.raises(ArchiveUnavailable, match="got none yet"):
+            with pytest.raises(CommitmentPending, match="got none yet"):
                 there.confirm(one)
         first, second = archive.requests
         assert first.TransactionUID != second.TransactionUID

@@ -66,6 +66,24 @@ def test_what_is_refused_is_evidence_too(tmp_path):
     assert "Something failed." in page.read_text()
 
 
+@pytest.mark.parametrize(
+    ("confirm", "said"),
+    [
+        (
+            "auto",
+            "ok   confirms a result without: storage commitment was not answered; the archive",
+        ),
+        ("commitment", "-    confirms a result without: archive: expected an answer to storage"),
+    ],
+)
+def test_commitment_that_is_answered_to_the_listener_is_not_tried(confirm, said, tmp_path):
+    with OddArchive(commits="never").up() as archive:
+        where = {"host": "127.0.0.1", "port": archive.port, "ae_title": archive.ae_title}
+        done, _ = certify(tmp_path, {**where, "confirm": confirm})
+    assert said in done.stdout, done.stdout + done.stderr
+    assert "FAIL confirms" not in done.stdout
+
+
 def test_an_unknown_destination_is_named(tmp_path):
     plugin = Plugin(tmp_path / "plugin")
     done = plugin.command("certify", "nowhere")

@@ -152,7 +152,7 @@ def assessment(key="k"):
     )
 
 
-def shelved(key="r1", study="1.2.3", patient="Patient/1", minutes=0):
+def shelved(key="r1", study="1.2.3", patient="Patient/1", minutes=0, system=""):
     return ShelvedReport(
         report_id=key,
         resource_ids=(key, f"{key}-class", "device"),
@@ -160,6 +160,7 @@ def shelved(key="r1", study="1.2.3", patient="Patient/1", minutes=0):
         run=key * 8,
         patient=patient,
         patient_id="P",
+        patient_system=system,
         accession_number="A1",
         acquired_at=START,
         written_at=START + timedelta(minutes=minutes),

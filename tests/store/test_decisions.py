@@ -104,12 +104,23 @@ def test_a_late_image_leaves_a_held_study_held_and_starts_it_over_once_released(
     assert close(ledger, revision=2)
 
 
+def test_a_number_of_another_system_is_another_patient(ledger):
+    for key, system in (("r1", "urn:a"), ("r2", "urn:b"), ("r3", "")):
+        ledger.keep(shelved(key, study=key, system=system))
+    asked = ReportQuery(patient_id="P", patient_system="urn:a")
+    assert {r.report_id for r in ledger.find(asked)} == {"r1", "r3"}
+    assert len(ledger.find(ReportQuery(patient_id="P"))) == 3
+
+
 def test_the_newest_report_of_a_study_is_found_and_the_earlier_is_kept(ledger):
     for report in (shelved(), shelved("r2", minutes=1), shelved("r2", minutes=1)):
         ledger.keep(report)
     ledger.keep(shelved("other", study="9", patient="Patient/2"))
     assert [r.report_id for r in ledger.find(ReportQuery(patient="Patient/1"))] == ["r2"]
     assert len(ledger.find(ReportQuery())) == 2
+    ledger.keep(shelved())
+    assert [r.report_id for r in ledger.find(ReportQuery(patient="Patient/1"))] == ["r1"]
+    ledger.keep(shelved("r2", minutes=1))
     assert ledger.holding("r1").report_id == "r1"
     assert ledger.holding("device").report_id == "r2"
     assert ledger.holding("none") is None

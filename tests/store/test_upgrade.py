@@ -17,6 +17,7 @@ BACK_TO_4 = (
     "DROP TABLE commitments",
     "CREATE TABLE commitments (transaction_uid VARCHAR(64) PRIMARY KEY, committed INTEGER)",
     "INSERT INTO commitments VALUES ('1.9', 0)",
+    "ALTER TABLE reports DROP COLUMN patient_system",
     "UPDATE alembic_version SET version_num = '4'",
 )
 BACK_TO_3 = (

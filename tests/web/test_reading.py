@@ -23,6 +23,7 @@ from kit.results import result
 
 PICTURE = Illustration(png=b"png", pdf=b"pdf")
 EHR = "https://ehr.test/fhir"
+SYSTEMS = {"": "urn:ours", "OTHER": "urn:other"}
 KEY = rsa.generate_private_key(65537, 2048)
 PAST = 1_700_000_000
 READ = {"Authorization": "Bearer site"}
@@ -45,7 +46,7 @@ def put(ledger, seed, **change):
     from dataclasses import replace
 
     one = replace(result(seed), **change)
-    ledger.keep(shelve(one, PICTURE, "Test hospital", EHR))
+    ledger.keep(shelve(one, PICTURE, "Test hospital", EHR, SYSTEMS))
     return one
 
 
@@ -94,7 +95,7 @@ def test_reports_are_found_by_patient_identifier_accession_date_category_and_cod
     one = next(
         r for r in map(result, range(50)) if r.header.accession_number and r.header.acquired_at
     )
-    ledger.keep(shelve(one, PICTURE, "Test hospital", EHR))
+    ledger.keep(shelve(one, PICTURE, "Test hospital", EHR, SYSTEMS))
     run = one.assessment.run_key
     day = f"{one.header.acquired_at:%Y-%m-%d}"
     for criteria in (
@@ -102,7 +103,8 @@ def test_reports_are_found_by_patient_identifier_accession_date_category_and_cod
         f"identifier=https://bonetumor.example/fhir/run|{run}",
         "patient=1",
         "subject=Patient/1",
-        "patient.identifier=urn:x|P",
+        "patient.identifier=urn:ours|P",
+        "patient.identifier=P",
         f"date={day}",
         f"date=ge{day}",
         f"date={day[:7]}",
@@ -179,7 +181,7 @@ def test_a_study_without_an_ehr_names_its_patient_by_identifier(ledger, api):
     one = result(4)
     put(ledger, 4, evidence=replace(one.evidence, patient=None, labs=None))
     reports = found(api.get("/fhir/DiagnosticReport?patient.identifier=P"))
-    assert {"identifier": {"value": "P"}} in [r["subject"] for r in reports]
+    assert {"identifier": {"system": "urn:ours", "value": "P"}} in [r["subject"] for r in reports]
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPu
 from bonetumor.dicom.commitment import read_answer
 from bonetumor.dicom.objects import SOP_CLASSES, Kind, ObjectMaker
 from bonetumor.dicom.peer import FIND, Peer, accepted, find, reading, said
-from bonetumor.domain.errors import ArchiveUnavailable, Rejected
+from bonetumor.domain.errors import ArchiveUnavailable, CommitmentPending, Rejected
 from bonetumor.domain.uid import UID, derived_uid
 from bonetumor.service.ledger import Commitment, Outbox, OwnObject
 from bonetumor.service.ports import Clock, Parcel, Result
@@ -109,7 +109,7 @@ class DicomDestination:
                 f"archive: expected storage commitment of {len(own)} objects, "
                 f"got {known.committed} committed and {known.failed} failed"
             )
-        raise ArchiveUnavailable(
+        raise CommitmentPending(
             "archive: expected an answer to storage commitment, got none yet", retry_after_s=1.0
         )
 

@@ -1,6 +1,7 @@
 """A result as this plugin itself serves it, for EHRs that cannot be written to."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from bonetumor.domain.uid import derived_uuid
@@ -14,9 +15,16 @@ from bonetumor.service.shelf import ShelvedReport
 
 
 def shelve(
-    result: Result, illustration: Illustration, organization_name: str, ehr_base_url: str
+    result: Result,
+    illustration: Illustration,
+    organization_name: str,
+    ehr_base_url: str,
+    identifier_systems: Mapping[str, str],
 ) -> ShelvedReport:
-    """The whole graph under ids of our own; what lies in the EHR is referred to by its URL."""
+    """The whole graph under ids of our own; what lies in the EHR is referred to by its URL.
+
+    `identifier_systems` maps an Issuer of Patient ID to the system of the identifier.
+    """
     run, header = result.assessment.run_key, result.header
     keys = {
         "Organization": str(derived_uuid("organization", organization_name)),
@@ -43,9 +51,10 @@ def shelve(
         own_ids[f"{resource['resourceType']}/{key}"] = {**resource, "id": key}
     kept_earlier = {f"DiagnosticReport/{earlier['id']}"} if earlier else set()
     names = {f"urn:uuid:{name.partition('/')[2]}": name for name in own_ids}
-    subject = None
+    subject, system = None, identifier_systems.get(header.patient.issuer or "", "")
     if result.evidence.patient is None:
-        subject = {"identifier": {"value": header.patient.patient_id}}
+        named = {"system": system} if system else {}
+        subject = {"identifier": {**named, "value": header.patient.patient_id}}
     resources = [
         _placed(r, names, set(own_ids) | kept_earlier, ehr_base_url.rstrip("/") + "/", subject)
         for r in own_ids.values()
@@ -57,6 +66,7 @@ def shelve(
         run=run_identifier(run)["value"],
         patient=result.evidence.patient or "",
         patient_id=header.patient.patient_id,
+        patient_system=system,
         accession_number=header.accession_number or "",
         acquired_at=header.acquired_at,
         written_at=result.assessment.assessed_at,

@@ -209,6 +209,8 @@ reports = Table(
     Column("run", String(64), nullable=False),
     Column("patient", String(80), nullable=False),
     Column("patient_id", String(64), nullable=False),
+    # The system of that identifier; empty where the site's settings name none.
+    Column("patient_system", Text, nullable=False, default=""),
     Column("accession_number", String(64), nullable=False),
     Column("acquired_at", DateTime(timezone=True)),
     Column("written_at", DateTime(timezone=True), nullable=False),

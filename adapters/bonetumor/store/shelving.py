@@ -28,7 +28,13 @@ class Shelving(LedgerTables):
                 )
                 .values(superseded=True)
             )
-            if there is None:
+            if there is not None:  # an earlier result again, which is the newest now
+                connection.execute(
+                    update(reports)
+                    .where(reports.c.report_id == report.report_id)
+                    .values(superseded=False)
+                )
+            else:
                 connection.execute(
                     insert(reports).values(
                         report_id=report.report_id,
@@ -36,6 +42,7 @@ class Shelving(LedgerTables):
                         run=report.run,
                         patient=report.patient,
                         patient_id=report.patient_id,
+                        patient_system=report.patient_system,
                         accession_number=report.accession_number,
                         acquired_at=report.acquired_at,
                         written_at=report.written_at,
@@ -81,6 +88,8 @@ def _conditions(query: ReportQuery) -> list[ColumnElement[bool]]:
         found.append(reports.c.patient == query.patient)
     if query.patient_id is not None:
         found.append(reports.c.patient_id == query.patient_id)
+    if query.patient_system:
+        found.append(reports.c.patient_system.in_((query.patient_system, "")))
     if query.identifier is not None:
         found.append(
             or_(reports.c.accession_number == query.identifier, reports.c.run == query.identifier)
@@ -100,6 +109,7 @@ def _report(row: RowMapping) -> ShelvedReport:
         run=row["run"],
         patient=row["patient"],
         patient_id=row["patient_id"],
+        patient_system=row["patient_system"],
         accession_number=row["accession_number"],
         acquired_at=utc(row["acquired_at"]) if row["acquired_at"] else None,
         written_at=utc(row["written_at"]),

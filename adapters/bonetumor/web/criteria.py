@@ -44,11 +44,13 @@ class Criteria:
     def query(self) -> ReportQuery:
         """What the shelf is asked; raises InvalidInput for what is no date or no number."""
         patient = self._one("patient") or self._one("subject")
-        identifier, of_patient = self._one("identifier"), self._one("patient.identifier")
+        identifier, of_patient = self._one("identifier"), self._one("patient.identifier") or ""
+        system, _, patient_id = of_patient.rpartition("|")
         spans = [_span(text) for text in self._values.get("date", ())]
         return ReportQuery(
             patient=f"Patient/{patient.rpartition('/')[2]}" if patient else None,
-            patient_id=of_patient.rpartition("|")[2] if of_patient else None,
+            patient_id=patient_id or None,
+            patient_system=system or None,
             identifier=identifier.rpartition("|")[2] if identifier else None,
             acquired_from=max((first for first, _ in spans if first), default=None),
             acquired_until=min((until for _, until in spans if until), default=None),

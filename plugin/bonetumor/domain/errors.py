@@ -12,6 +12,7 @@
     ├── Unavailable        retry: the other side may come back
     │   ├── EvidencePending
     │   ├── ArchiveUnavailable
+    │   │   └── CommitmentPending
     │   ├── FhirUnavailable
     │   ├── Hl7Unavailable
     │   └── StorageUnavailable
@@ -80,6 +81,10 @@ class EvidencePending(Unavailable):
 
 class ArchiveUnavailable(Unavailable):
     """The DICOM archive does not answer, or answers that it cannot now."""
+
+
+class CommitmentPending(ArchiveUnavailable):
+    """Storage commitment was asked for, and its answer has not come yet."""
 
 
 class FhirUnavailable(Unavailable):

@@ -10,7 +10,8 @@ from bonetumor.domain.uid import UID
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShelvedReport:
-    """A report as we serve it ourselves. `body` is a JSON list of its FHIR resources."""
+    """A report as we serve it ourselves. `body` is a JSON list of its FHIR resources;
+    `patient_system` is empty where the system of `patient_id` is not known."""
 
     report_id: str
     resource_ids: tuple[str, ...]
@@ -18,6 +19,7 @@ class ShelvedReport:
     run: str
     patient: str
     patient_id: str
+    patient_system: str
     accession_number: str
     acquired_at: datetime | None
     written_at: datetime
@@ -26,10 +28,14 @@ class ShelvedReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportQuery:
-    """Which reports are asked for; None asks for any. `acquired` is from and until, exclusive."""
+    """Which reports are asked for; None asks for any. `acquired` is from and until, exclusive.
+
+    A `patient_system` keeps out reports of which it is known to be another.
+    """
 
     patient: str | None = None
     patient_id: str | None = None
+    patient_system: str | None = None
     identifier: str | None = None
     acquired_from: datetime | None = None
     acquired_until: datetime | None = None

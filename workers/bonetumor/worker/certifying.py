@@ -23,7 +23,13 @@ from pydicom import Dataset, dcmread
 from bonetumor.dicom.archive import PacsArchive, WebArchive
 from bonetumor.dicom.destination import store
 from bonetumor.dicom.objects import Kind, ObjectMaker
-from bonetumor.domain.errors import BoneTumorError, InvalidInput, Rejected, Unavailable
+from bonetumor.domain.errors import (
+    BoneTumorError,
+    CommitmentPending,
+    InvalidInput,
+    Rejected,
+    Unavailable,
+)
 from bonetumor.domain.uid import UID
 from bonetumor.service.ports import Parcel
 from bonetumor.worker import wiring, wiring_results
@@ -32,6 +38,10 @@ from bonetumor.worker.settings import DestinationSettings, Settings
 
 Say = Callable[[str], None]
 _CONFIRM_S = 60.0
+_COMMITMENT_S = 5.0
+_ANSWERED_ELSEWHERE = (
+    "over an association of its own, the archive answers the listener and not this"
+)
 # What an archive may not touch; names and numbers of patients it may correct.
 _OURS_TO_SAY = frozenset(
     {"ContentSequence", "PixelData", "GraphicAnnotationSequence", "EncapsulatedDocument"}
@@ -103,7 +113,10 @@ class _Trial:
         self._say = say
         self._maker = ObjectMaker(probe.studies, [Kind(k) for k in chosen.results])
         self._destination = wiring_results.build_destination(
-            settings, chosen, probe.ledger, maker=self._maker
+            settings,
+            chosen.model_copy(update={"commitment_wait_s": _COMMITMENT_S}),
+            probe.ledger,
+            maker=self._maker,
         )
 
     def run(self, viewer: str) -> None:
@@ -157,12 +170,15 @@ class _Trial:
         return "C-STORE"
 
     def _confirmed(self, parcel: Parcel) -> str:
-        deadline = time.monotonic() + _CONFIRM_S
+        begun = time.monotonic()
         while True:
             try:
                 return self._destination.confirm(parcel)
-            except Unavailable:
-                if time.monotonic() > deadline:
+            except Unavailable as error:
+                waited = time.monotonic() - begun
+                if isinstance(error, CommitmentPending) and waited > 2 * _COMMITMENT_S:
+                    raise _NotTried(f"{error}: {_ANSWERED_ELSEWHERE}") from error
+                if waited > _CONFIRM_S:
                     raise
                 time.sleep(1)
 

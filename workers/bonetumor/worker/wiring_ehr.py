@@ -151,7 +151,8 @@ def build_shelve(settings: Settings, ledger: Ledger) -> Callable[[Result], None]
     def keep(result: Result) -> None:
         illustration = illustrate(result, studies.images(result.study))
         name = ehr.organization if ehr else "bonetumor"
-        ledger.keep(shelve(result, illustration, name, ehr.base_url if ehr else ""))
+        base_url, systems = (ehr.base_url, ehr.identifier_systems) if ehr else ("", {})
+        ledger.keep(shelve(result, illustration, name, base_url, systems))
 
     return keep
 

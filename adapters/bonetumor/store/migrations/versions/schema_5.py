@@ -1,4 +1,4 @@
-"""Storage commitment that knows what it was asked for.
+"""Storage commitment that knows what it was asked for, and reports whose patient is.
 
 Requests under way are forgotten, because nothing says of which parcel they were; each is made again
 under a Transaction UID of its own.
@@ -12,7 +12,7 @@ down_revision = "4"
 
 
 def upgrade() -> None:
-    """Makes `commitments` anew."""
+    """Makes `commitments` anew, and adds a column to `reports`."""
     op.drop_table("commitments")
     op.create_table(
         "commitments",
@@ -25,3 +25,6 @@ def upgrade() -> None:
         sa.Column("failed", sa.Integer, nullable=False),
     )
     op.create_index("commitments_by_parcel", "commitments", ["parcel"])
+    op.add_column(
+        "reports", sa.Column("patient_system", sa.Text, nullable=False, server_default="")
+    )
