@@ -65,6 +65,8 @@ def test_a_performed_procedure_step_says_what_should_come(site, told):
     assert status.Status == 0x0000
     [study] = site.ledger.receiving()
     assert (study.in_progress, study.announced, study.awaited) == (False, 2, 1)
+    told.send_n_set(items(PerformedStationName="ROOM 1"), ModalityPerformedProcedureStep, STEP)
+    assert not site.ledger.receiving()[0].in_progress
 
 
 def test_a_step_that_nobody_created_is_refused(told):

@@ -192,12 +192,15 @@ class Arriving(Delivering):
             _announce(connection, study_instance_uid, source, sop_instance_uids)
 
     def note_step(self, step: UID, study_instance_uid: UID | None, *, is_over: bool) -> bool:
-        """Remembers where a performed procedure step is; False if nobody created it."""
+        """Remembers where a performed procedure step is; False if nobody created it.
+
+        A step that is over stays so (PS3.4 F.7.2.2.2).
+        """
         with self._transaction() as connection:
             changed = connection.execute(
                 update(procedure_steps)
                 .where(procedure_steps.c.sop_instance_uid == step)
-                .values(is_over=is_over)
+                .values(is_over=True if is_over else procedure_steps.c.is_over)
             ).rowcount
             if changed or study_instance_uid is None:
                 return bool(changed)
