@@ -190,7 +190,7 @@ class FhirClient:
         if _hidden(page) is not None:
             raise MalformedResource(
                 f"{resource_type} search: expected {total} entries or a next page, got "
-                f"{len(listed(page.get('entry')))} and no next page"
+                f"{_count(page)} and no next page"
             )
         return page
 
@@ -312,11 +312,7 @@ def _count(page: Resource) -> int:
 def _hidden(page: Resource) -> int | None:
     """The total of a page that holds fewer and links to no other; None where all is to be had."""
     total = page.get("total")
-    if (
-        not isinstance(total, int)
-        or _next_link(page) is not None
-        or total <= len(listed(page.get("entry")))
-    ):
+    if not isinstance(total, int) or _next_link(page) is not None or total <= _count(page):
         return None
     return total
 
