@@ -112,6 +112,13 @@ def test_a_number_of_another_system_is_another_patient(ledger):
     assert len(ledger.find(ReportQuery(patient_id="P"))) == 3
 
 
+def test_a_number_that_is_longer_than_the_standard_allows_is_kept(ledger):
+    long = replace(shelved(), patient_id="P" * 100, accession_number="A" * 100)
+    ledger.keep(long)
+    [found] = ledger.find(ReportQuery(patient_id="P" * 100, identifier="A" * 100))
+    assert found.report_id == long.report_id
+
+
 def test_the_newest_report_of_a_study_is_found_and_the_earlier_is_kept(ledger):
     for report in (shelved(), shelved("r2", minutes=1), shelved("r2", minutes=1)):
         ledger.keep(report)

@@ -208,10 +208,11 @@ reports = Table(
     Column("study_instance_uid", _UID, nullable=False),
     Column("run", String(64), nullable=False),
     Column("patient", String(80), nullable=False),
-    Column("patient_id", String(64), nullable=False),
+    # Longer than LO and SH allow is what some sites send.
+    Column("patient_id", Text, nullable=False),
     # The system of that identifier; empty where the site's settings name none.
     Column("patient_system", Text, nullable=False, default=""),
-    Column("accession_number", String(64), nullable=False),
+    Column("accession_number", Text, nullable=False),
     Column("acquired_at", DateTime(timezone=True)),
     Column("written_at", DateTime(timezone=True), nullable=False),
     Column("superseded", Boolean, nullable=False, default=False),

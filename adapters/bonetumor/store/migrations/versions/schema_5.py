@@ -12,7 +12,7 @@ down_revision = "4"
 
 
 def upgrade() -> None:
-    """Makes `commitments` anew, and adds a column to `reports`."""
+    """Makes `commitments` anew, and lets `reports` hold what sites send."""
     op.drop_table("commitments")
     op.create_table(
         "commitments",
@@ -28,3 +28,6 @@ def upgrade() -> None:
     op.add_column(
         "reports", sa.Column("patient_system", sa.Text, nullable=False, server_default="")
     )
+    if op.get_bind().dialect.name == "postgresql":  # SQLite's texts are of any length already
+        for name in ("patient_id", "accession_number"):
+            op.alter_column("reports", name, type_=sa.Text)
