@@ -6,11 +6,10 @@ from datetime import timedelta
 from itertools import groupby
 from threading import Event as Flag
 from typing import Any, Literal
-from uuid import uuid4
 
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
-from pydicom.uid import Comprehensive3DSRStorage, ExplicitVRLittleEndian
+from pydicom.uid import Comprehensive3DSRStorage, ExplicitVRLittleEndian, generate_uid
 from pynetdicom import evt
 from pynetdicom.association import Association
 from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
@@ -19,7 +18,7 @@ from bonetumor.dicom.commitment import read_answer
 from bonetumor.dicom.objects import SOP_CLASSES, Kind, ObjectMaker
 from bonetumor.dicom.peer import FIND, Peer, accepted, find, reading, said
 from bonetumor.domain.errors import ArchiveUnavailable, CommitmentPending, Rejected
-from bonetumor.domain.uid import UID, derived_uid
+from bonetumor.domain.uid import UID
 from bonetumor.service.ledger import Commitment, Outbox, OwnObject
 from bonetumor.service.ports import Clock, Parcel, Result
 
@@ -90,11 +89,11 @@ class DicomDestination:
         if known is not None and self._is_overdue(known):
             if self._confirmation == "auto":
                 self._outbox.forget_commitment(known.transaction_uid)
-                return self._read_back(own, "storage commitment was not answered; ")
+                return self._without_commitment(own, "not answered")
             known = None
         if known is None:
             # Of its own for each request: an archive may refuse one that it has seen (0131).
-            transaction = derived_uid(self._name, parcel.key, "commitment", uuid4().hex)
+            transaction = UID(generate_uid(prefix=None))
             self._outbox.note_commitment_request(transaction, self._name, parcel.key)
             code = self._request(transaction, parcel, own)
             if code != 0x0000:

@@ -54,6 +54,7 @@ class Criteria:
             identifier=identifier.rpartition("|")[2] if identifier else None,
             acquired_from=max((first for first, _ in spans if first), default=None),
             acquired_until=min((until for _, until in spans if until), default=None),
+            # 0 asks for the number of reports alone, which is not counted here.
             limit=min(self._number("_count", _COUNT), _MAX_COUNT) or _COUNT,
             offset=self._number("_offset", 0),
         )

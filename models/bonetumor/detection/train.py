@@ -26,7 +26,8 @@ Progress = Callable[[str], None]
 class DetectorTraining:
     """How a detector is trained. Sizes are our choice; the paper's abstract names none.
 
-    `augmentation`: how much pictures are turned, scaled, lit otherwise and put together, 0 to 1.
+    `augmentation`: how much pictures are turned, scaled, lit otherwise and put together, 0 to 1;
+    they are mirrored from left to right in any case.
     """
 
     architecture: str = "yolov5n.yaml"
