@@ -140,6 +140,91 @@ def test_coco_and_yolo_layouts_give_the_same_boxes(tmp_path):
     assert len(import_yolo(tmp_path).problems) == 1
 
 
+def test_a_polygon_of_yolo_becomes_its_box_and_other_counts_are_refused(tmp_path):
+    for name, line in (
+        ("polygon", "0 0.25 0.5 0.75 0.25 0.5 0.75"),
+        ("certain", "0 0.5 0.5 0.2 0.2 0.9"),
+        ("short", "0 0.5 0.5"),
+    ):
+        _picture(tmp_path / "images" / f"{name}.png")
+        (tmp_path / "labels").mkdir(exist_ok=True)
+        (tmp_path / "labels" / f"{name}.txt").write_text(line)
+    (tmp_path / "images" / "scan.dcm").write_bytes(b"x")
+    found = import_yolo(tmp_path)
+    (only,) = found.patients
+    assert only.images[0].boxes == ((25, 20, 75, 60),)
+    assert found.problems == (
+        "certain.png: expected a class and 4 numbers, or a polygon, in each line, got 5",
+        "scan.dcm: expected a JPEG or PNG picture, got another file",
+        "short.png: expected a class and 4 numbers, or a polygon, in each line, got 2",
+    )
+
+
+def test_of_a_coco_file_what_cannot_be_read_is_named_and_its_image_left_out(tmp_path):
+    for name in ("a", "b", "c"):
+        _picture(tmp_path / "images" / f"{name}.png")
+    content = {
+        "images": [{"id": n, "file_name": f"{n}.png"} for n in ("a", "b", "c", "gone")] + [7],
+        "annotations": [
+            {"image_id": "a", "bbox": [40, 30, 20, 20]},
+            {"image_id": "b", "bbox": [40, 30, 20]},
+            {"image_id": "unheard of", "bbox": [40, 30, 20, 20]},
+            {"image_id": ["a"], "bbox": [40, 30, 20, 20]},
+            None,
+        ],
+    }
+    (tmp_path / "coco.json").write_text(json.dumps(content))
+    found = import_coco(tmp_path, tmp_path / "coco.json")
+    assert [(p.patient, len(p.images[0].boxes)) for p in found.patients] == [
+        ("images/a.png", 1),
+        ("images/c.png", 0),
+        ("gone.png", 0),
+    ]
+    said = " ".join(found.problems)
+    for part in ("image 4:", "annotation 1:", "annotation 2:", "annotation 3:", "annotation 4:"):
+        assert part in said
+    assert "images/b.png: Value error, expected a box" in said
+    assert found.problems[-1] == "gone.png: no such file"
+
+
+def test_of_btxrd_what_cannot_be_read_is_named_and_its_image_left_out(tmp_path):
+    """As a spreadsheet writes it: a mark before the first name, numbers with a point."""
+    (tmp_path / "dataset.csv").write_text(
+        "\ufeffimage_id,center,age,gender,femur,tumor,osteosarcoma\n"
+        "1.jpeg,1.0,15.0,M,1.0,1.0,1.0\n2.jpeg,1.0,16.0,M,1.0,1.0,1.0\n3.jpeg,1\n,1,18,M,1,1,1\n"
+        "4.jpeg,1,19,M,1,1,1\n"
+    )
+    (tmp_path / "Annotations").mkdir()
+    for number in range(1, 5):
+        _picture(tmp_path / "images" / f"{number}.jpeg")
+    (tmp_path / "Annotations" / "1.json").write_text(_labelme(("rectangle", [[1, 1], [9, 9]])))
+    (tmp_path / "Annotations" / "2.json").write_text("[]")
+    (tmp_path / "Annotations" / "4.json").write_text('{"shapes": [{"points": []}]}')
+    found = import_btxrd(tmp_path)
+    (first,) = found.patients
+    assert (first.tumour_class, first.split, first.site) == (TumourClass.MALIGNANT, None, "femur")
+    said = " ".join(found.problems)
+    for part in (
+        "line 5: expected an image_id",
+        "2.jpeg: cohort: expected a JSON",
+        "3.jpeg: expected 0 or 1 as tumor, got none",
+        "4.jpeg: label",
+    ):
+        assert part in said
+    (tmp_path / "dataset.csv").write_text("image_id;center\n1.jpeg;1\n")
+    with pytest.raises(InvalidInput, match=r"expected the column image_id in dataset\.csv, got"):
+        import_btxrd(tmp_path)
+
+
+def test_a_cohort_that_is_not_utf_8_says_so(tmp_path):
+    line = '{"patient": "Größe"}'
+    (tmp_path / "cohort.jsonl").write_bytes(line.encode("utf-8-sig"))
+    assert read_cohort(tmp_path).patients[0].patient == "Größe"
+    (tmp_path / "cohort.jsonl").write_bytes(line.encode("latin-1"))
+    with pytest.raises(InvalidInput, match=r"expected UTF-8 in cohort\.jsonl, got a byte"):
+        read_cohort(tmp_path)
+
+
 def test_a_folder_of_normals_is_a_test_split(tmp_path):
     _picture(tmp_path / "deep" / "a.JPG")
     _picture(tmp_path / "b.png")
@@ -154,6 +239,11 @@ def test_a_folder_in_another_layout_is_refused(tmp_path):
         import_btxrd(tmp_path)
     with pytest.raises(InvalidInput, match="expected images with labels"):
         import_yolo(tmp_path)
-    (tmp_path / "coco.json").write_text('{"annotations": [{"image_id": 1}]}')
-    with pytest.raises(InvalidInput, match="expected COCO's images and annotations"):
-        import_coco(tmp_path, tmp_path / "coco.json")
+    for text, said in (
+        ('{"annotations": [{"image_id": 1}]}', "got none; first: annotation 0"),
+        ('{"images": {}}', "expected lists of COCO's images and annotations"),
+        ("[]", "expected a JSON object in coco.json"),
+    ):
+        (tmp_path / "coco.json").write_text(text)
+        with pytest.raises(InvalidInput, match=said):
+            import_coco(tmp_path, tmp_path / "coco.json")

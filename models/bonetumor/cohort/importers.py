@@ -1,13 +1,15 @@
 """Other layouts read as cohorts: BTXRD (LabelMe), COCO, YOLO, plain normals.
 
 Files stay where they are. Each importer answers patient records whose paths are relative to the
-folder it was given, and what it could not use. None of these layouts names patients: see each
-importer for the proxy.
+folder it was given, and what it could not use. An image whose label cannot be read is left out: it
+must not pass for a normal one. None of these layouts names patients: see each importer for the
+proxy.
 """
 
 import csv
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -35,6 +37,7 @@ BTXRD_CLASSES = {
 }
 BTXRD_CLASSES_VERSION = "WHO 2020, table 1"
 _T = TypeVar("_T")
+_MALFORMED = (AttributeError, KeyError, TypeError, ValueError)
 _PICTURES = (".jpeg", ".jpg", ".png")
 
 
@@ -52,8 +55,13 @@ def import_btxrd(folder: Path) -> Imported:
     Runs of consecutive images with the same centre, age, sex and site are taken for one patient.
     Centre 1 is for training and validation, centres 2 and 3 are the test.
     """
-    rows = _read_table(folder / "dataset.csv")
-    problems: list[str] = []
+    table = _read_table(folder / "dataset.csv", ("image_id", "center", "tumor"))
+    rows = [row for row in table if row["image_id"]]
+    problems = [
+        f"line {line}: expected an image_id, got none"
+        for line, row in enumerate(table, start=2)
+        if not row["image_id"]
+    ]
     patients = []
     key = lambda row: tuple(row.get(k, "") for k in ("center", "age", "gender", "_site"))  # noqa: E731
     for row in rows:
@@ -69,22 +77,25 @@ def import_btxrd(folder: Path) -> Imported:
 def import_coco(folder: Path, annotations: Path) -> Imported:
     """COCO: every box of every category is a tumour; each image is taken for one patient."""
     content = _read_json(annotations)
-    boxes: dict[Any, list[Corners]] = {}
-    problems: list[str] = []
-    sources: list[tuple[str, list[Corners], Split | None]]
-    try:
-        for entry in content.get("annotations") or []:
-            x, y, width, height = (float(v) for v in entry["bbox"])
-            boxes.setdefault(entry["image_id"], []).append((x, y, x + width, y + height))
-        sources = [
-            (str(image["file_name"]), boxes.get(image["id"], []), None)
-            for image in content.get("images") or []
-        ]
-    except (KeyError, TypeError, ValueError) as error:
+    images, labels = (content.get(key, []) for key in ("images", "annotations"))
+    if not isinstance(images, list) or not isinstance(labels, list):
         raise InvalidInput(
-            f"cohort: expected COCO's images and annotations in {annotations.name}, got an entry "
-            f"with {type(error).__name__}: {error}"
-        ) from error
+            f"cohort: expected lists of COCO's images and annotations in {annotations.name}"
+        )
+    problems: list[str] = []
+    names: dict[Any, str] = {}
+    for number, image in enumerate(images):
+        with _naming(f"image {number}", "id and file_name", problems):
+            names[image["id"]] = _located(folder, str(image["file_name"]))
+    boxes: dict[Any, list[Corners]] = {key: [] for key in names}
+    for number, entry in enumerate(labels):
+        with _naming(f"annotation {number}", "the image_id of one of the images", problems):
+            own = boxes[entry["image_id"]]
+            own.append(_NOWHERE)  # so that the image is left out if the box cannot be read
+            with _naming(f"annotation {number}", "a bbox of four numbers", problems):
+                x, y, width, height = (float(v) for v in entry["bbox"])
+                own[-1] = (x, y, x + width, y + height)
+    sources = [(name, boxes[key], None) for key, name in names.items()]
     return _answer(_single_images(sources, problems), problems, folder)
 
 
@@ -95,8 +106,11 @@ def import_yolo(folder: Path) -> Imported:
     """
     problems: list[str] = []
     sources = []
-    for image in sorted(p for p in (folder / "images").rglob("*") if p.suffix.lower() in _PICTURES):
+    for image in sorted(p for p in (folder / "images").rglob("*") if p.is_file()):
         inner = image.relative_to(folder / "images")
+        if image.suffix.lower() not in _PICTURES:
+            problems.append(f"{inner}: expected a JPEG or PNG picture, got another file")
+            continue
         label = (folder / "labels" / inner).with_suffix(".txt")
         try:
             found = _yolo_boxes(label, image)
@@ -118,6 +132,8 @@ def import_normals(folder: Path) -> Imported:
     return _answer(_single_images(sources, problems), problems, folder)
 
 
+# No box: refused like any other that has no area, and its image with it.
+_NOWHERE = (0.0, 0.0, 0.0, 0.0)
 _SPLITS: Mapping[str, Split] = {
     "train": "train", "val": "validation", "valid": "validation", "test": "test",
 }  # fmt: skip
@@ -136,8 +152,15 @@ def _btxrd_patient(
     for row in rows:
         name = row["image_id"]
         label = folder / "Annotations" / f"{Path(name).stem}.json"
-        boxes = _labelme_boxes(label) if label.is_file() else []
-        if not boxes and row.get("tumor") == "1":
+        try:
+            boxes = _labelme_boxes(label) if label.is_file() else []
+        except InvalidInput as error:
+            problems.append(f"{name}: {error}; image left out")
+            continue
+        if row["tumor"] not in ("0", "1"):
+            problems.append(f"{name}: expected 0 or 1 as tumor, got {row['tumor'] or 'none'}")
+            continue
+        if not boxes and row["tumor"] == "1":
             problems.append(f"{name}: expected a box of its tumour, got none; image left out")
             continue
         images.append(ImageRecord(file=f"images/{name}", boxes=tuple(boxes)))
@@ -161,12 +184,19 @@ def _btxrd_patient(
 def _labelme_boxes(path: Path) -> list[Corners]:
     """BTXRD draws a lesion as a rectangle, a polygon or both: rectangles are taken if there are."""
     shapes = _read_json(path).get("shapes") or []
-    rectangles = [s for s in shapes if s.get("shape_type") == "rectangle"]
-    boxes = []
-    for shape in rectangles or shapes:
-        xs, ys = zip(*shape["points"], strict=True)
-        boxes.append((float(min(xs)), float(min(ys)), float(max(xs)), float(max(ys))))
-    return boxes
+    try:
+        rectangles = [s for s in shapes if s.get("shape_type") == "rectangle"]
+        return [_around(shape["points"]) for shape in rectangles or shapes]
+    except _MALFORMED as error:
+        raise InvalidInput(
+            f"label: expected shapes with points in {path.name}, got {type(error).__name__}"
+        ) from error
+
+
+def _around(points: Iterable[tuple[float, float]]) -> Corners:
+    """The box around points; ValueError if there are none."""
+    xs, ys = zip(*((float(x), float(y)) for x, y in points), strict=True)
+    return min(xs), min(ys), max(xs), max(ys)
 
 
 def _yolo_boxes(label: Path, image: Path) -> list[Corners]:
@@ -177,12 +207,21 @@ def _yolo_boxes(label: Path, image: Path) -> list[Corners]:
     boxes = []
     for line in label.read_text().splitlines():
         if line.strip():
-            _, x, y, w, h = (float(v) for v in line.split()[:5])
-            boxes.append(
-                ((x - w / 2) * width, (y - h / 2) * height, (x + w / 2) * width,
-                 (y + h / 2) * height)
-            )  # fmt: skip
+            x0, y0, x1, y1 = _yolo_box([float(v) for v in line.split()[1:]])
+            boxes.append((x0 * width, y0 * height, x1 * width, y1 * height))
     return boxes
+
+
+def _yolo_box(numbers: list[float]) -> Corners:
+    """What follows the class in a line: centre and size, or the corners of a polygon."""
+    if len(numbers) == 4:
+        x, y, w, h = numbers
+        return x - w / 2, y - h / 2, x + w / 2, y + h / 2
+    if len(numbers) < 6 or len(numbers) % 2:
+        raise ValueError(
+            f"expected a class and 4 numbers, or a polygon, in each line, got {len(numbers)}"
+        )
+    return _around(zip(numbers[::2], numbers[1::2], strict=True))
 
 
 def _single_images(
@@ -202,22 +241,56 @@ def _single_images(
 def _answer(patients: list[PatientRecord], problems: list[str], folder: Path) -> Imported:
     kept = tuple(p for p in patients if p.images)
     if not kept:
-        raise InvalidInput(f"cohort: expected images with labels in {folder}, got none")
-    return Imported(patients=kept, problems=tuple(problems))
+        first = f"; first: {problems[0]}" if problems else ""
+        raise InvalidInput(f"cohort: expected images with labels in {folder}, got none{first}")
+    absent = [
+        f"{i.file}: no such file" for p in kept for i in p.images if not (folder / i.file).is_file()
+    ]
+    return Imported(patients=kept, problems=(*problems, *absent))
 
 
-def _read_table(path: Path) -> list[dict[str, str]]:
-    return _reading(path, lambda: list(csv.DictReader(path.read_text("utf-8").splitlines())))
+def _located(folder: Path, name: str) -> str:
+    """Where a picture lies: some files name it from the folder, some from `images/` in it."""
+    below = Path("images") / name
+    return str(below) if not (folder / name).is_file() and (folder / below).is_file() else name
+
+
+@contextmanager
+def _naming(what: str, expected: str, problems: list[str]) -> Iterator[None]:
+    """An entry that cannot be read is named, and the others go on."""
+    try:
+        yield
+    except _MALFORMED as error:
+        problems.append(f"{what}: expected {expected}, got {type(error).__name__}: {error}")
+
+
+def _read_table(path: Path, needed: Iterable[str]) -> list[dict[str, str]]:
+    """The rows; spreadsheets write a mark before the first column's name, and 1 as 1.0."""
+    table = _reading(path, lambda: list(csv.DictReader(path.read_text("utf-8-sig").splitlines())))
+    named = list(table[0]) if table else ["no row"]
+    absent = [name for name in needed if name not in named]
+    if absent:
+        raise InvalidInput(
+            f"cohort: expected the column {absent[0]} in {path.name}, "
+            f"got {', '.join(map(str, named))}"
+        )
+    return [
+        {k: (v or "").strip().removesuffix(".0") for k, v in row.items() if k is not None}
+        for row in table
+    ]
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    return _reading(path, lambda: dict(json.loads(path.read_text("utf-8"))))
+    content = _reading(path, lambda: json.loads(path.read_text("utf-8-sig")))
+    if not isinstance(content, dict):
+        raise InvalidInput(f"cohort: expected a JSON object in {path.name}, got another value")
+    return content
 
 
 def _reading(path: Path, read: Callable[[], _T]) -> _T:
     try:
         return read()
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, csv.Error) as error:
         raise InvalidInput(
             f"cohort: expected a readable {path.name}, got {type(error).__name__}"
         ) from error

@@ -116,10 +116,14 @@ def read_cohort(folder: Path) -> Cohort:
     """
     path = folder / FILE
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except OSError as error:
         raise InvalidInput(
             f"cohort: expected a readable {FILE} in {folder}, got {error.strerror}"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise InvalidInput(
+            f"cohort: expected UTF-8 in {FILE}, got a byte that is not at {error.start}"
         ) from error
     patients: dict[str, PatientRecord] = {}
     problems: list[str] = []
