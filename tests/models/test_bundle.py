@@ -9,7 +9,7 @@ import torch
 from bonetumor.domain.errors import Misconfigured, WeightsMismatch
 from bonetumor.weights.bundle import open_bundle, shipped_bundle, write_bundle
 from bonetumor.worker.settings import ModelSettings, Settings
-from bonetumor.worker.thinking import build_bundle
+from bonetumor.worker.thinking import build_bundle, load_model
 
 
 @pytest.fixture
@@ -59,10 +59,51 @@ TAMPERINGS = {
     "manifest of another format": _manifest(lambda m: m.update(format=99)),
     "manifest without files": _manifest(lambda m: m.pop("files")),
     "manifest with a field more": _manifest(lambda m: m.update(unknown=1)),
+    "manifest whose texts are none": _manifest(lambda m: m.update(training_data=7)),
+    "manifest with a list of files": _manifest(lambda m: m.update(files=list(m["files"]))),
+    "manifest with a detector that is none": _manifest(lambda m: m.update(detector="yolov5n")),
     "manifest with another hash": _manifest(
         lambda m: m["files"].update({"vocabulary.txt": "0" * 64})
     ),
 }
+
+
+def _entry(name, **change):
+    return _manifest(lambda m: m[name].update(change))
+
+
+NOT_SERVED = {
+    "detector.score_threshold": _entry("detector", score_threshold=float("nan")),
+    "detector.iou_threshold": _entry("detector", iou_threshold=45),
+    "detector.familiarity_threshold": _entry("detector", familiarity_threshold=None),
+    "detector.image_size_px": _entry("detector", image_size_px=641),
+    "detector.max_detections": _manifest(lambda m: m["detector"].pop("max_detections")),
+    "detector.beyond": _entry("detector", beyond="CHEST"),
+    "an architecture that is known": _entry("detector", architecture="yolov5q.yaml"),
+    "those of yolov5s.yaml": _entry("detector", architecture="yolov5s.yaml"),
+    "fusion.crop_px": _entry("fusion", crop_px="wide"),
+    "fusion.temperatures.image": _manifest(lambda m: m["fusion"]["temperatures"].update(image=0)),
+    "got none for labs": _manifest(lambda m: m["fusion"]["temperatures"].pop("labs")),
+    "fusion.greatest_energies.labs": _manifest(
+        lambda m: m["fusion"]["greatest_energies"].update(labs=float("nan"))
+    ),
+    "one for each class": _manifest(
+        lambda m: m["fusion"]["least_probabilities"]["image+labs"].pop("benign")
+    ),
+    "fusion.network: expected sizes": _manifest(
+        lambda m: m["fusion"]["network"].update(unknown_width=3)
+    ),
+    "those of the fusion network": _manifest(lambda m: m["fusion"]["network"].update(width=48)),
+}
+
+
+@pytest.mark.parametrize("said", NOT_SERVED)
+def test_a_manifest_that_cannot_be_served_with_says_which_entry_is_wrong(folder, said):
+    """Some of these would be worse than a crash: above NaN there is no distance, so that a gate
+    would be open, and no score, so that nothing would ever be found."""
+    NOT_SERVED[said](folder)
+    with pytest.raises(WeightsMismatch, match=said):
+        load_model(open_bundle(folder), device="cpu", engine="torch")
 
 
 @pytest.mark.parametrize("name", TAMPERINGS)

@@ -7,11 +7,12 @@ and serving share them.
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 
 from bonetumor.detection.agreement import agreed
 from bonetumor.detection.engine import build_engine
@@ -23,9 +24,23 @@ from bonetumor.domain.errors import NonFiniteOutput, WeightsMismatch
 from bonetumor.domain.image import ClinicalImage
 from bonetumor.domain.lesion import Detection
 from bonetumor.service.ports import Findings
-from bonetumor.weights.bundle import Bundle
+from bonetumor.weights.bundle import Bundle, Entry, read_entry
 
 _CHANNELS = 1
+_Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class DetectorEntry(Entry):
+    """The manifest's `detector`. A distance above `familiarity_threshold` is strange; `beyond` is
+    what images may say of themselves that the detector was not made for."""
+
+    architecture: str
+    image_size_px: int = Field(ge=32, multiple_of=32)
+    score_threshold: _Share
+    iou_threshold: _Share
+    max_detections: int = Field(ge=1)
+    familiarity_threshold: float = Field(ge=0)
+    beyond: frozenset[str] = BEYOND_LIMBS
 
 
 class YoloDetector:
@@ -45,15 +60,15 @@ class YoloDetector:
         batch: int = 1,
         shared: bool = False,
     ) -> None:
-        self._config: dict[str, Any] = dict(bundle.manifest.detector)
-        if least_score is not None:
-            self._config["score_threshold"] = least_score
+        entry = read_entry(DetectorEntry, "detector", bundle.manifest.detector)
+        self._entry = entry
+        self._least_score = entry.score_threshold if least_score is None else least_score
+        self._side_px = entry.image_size_px
         tensors = bundle.tensors("detector.safetensors")
-        self._mean = tensors.pop("familiarity.mean").numpy().astype(np.float64)
-        self._precision = tensors.pop("familiarity.precision").numpy().astype(np.float64)
-        self._side_px = int(self._config["image_size_px"])
-        self._beyond = frozenset(self._config.get("beyond", BEYOND_LIMBS))
-        network = build_network(self._config["architecture"], tensors)
+        self._mean, self._precision = (
+            _taken(tensors, f"familiarity.{name}") for name in ("mean", "precision")
+        )
+        network = build_network(entry.architecture, tensors)
         built = build_engine(
             network, side_px=self._side_px, device=device, wanted=engine, batch=batch
         )
@@ -87,12 +102,12 @@ class YoloDetector:
             raise NonFiniteOutput("detector: expected finite boxes and scores, got NaN or infinity")
         kept = self._suppress(
             torch.from_numpy(prediction[None]),
-            conf_thres=float(self._config["score_threshold"]),
-            iou_thres=float(self._config["iou_threshold"]),
-            max_det=int(self._config["max_detections"]),
+            conf_thres=self._least_score,
+            iou_thres=self._entry.iou_threshold,
+            max_det=self._entry.max_detections,
         )[0]
-        note = describe_beyond(image.reference, self._beyond)
-        unlike = self._distance(summary) > float(self._config["familiarity_threshold"])
+        note = describe_beyond(image.reference, self._entry.beyond)
+        unlike = self._distance(summary) > self._entry.familiarity_threshold
         return Findings(
             detections=_detections(agreed(kept.numpy(), prediction), placed, image),
             out_of_distribution=unlike or bool(note),
@@ -114,12 +129,24 @@ class YoloDetector:
         return float(np.sqrt(max(0.0, square)))
 
 
+def _taken(tensors: dict[str, torch.Tensor], name: str) -> NDArray[np.float64]:
+    try:
+        return tensors.pop(name).numpy().astype(np.float64)
+    except KeyError as error:
+        raise WeightsMismatch(f"weights: expected {name} in the detector, got none") from error
+
+
 def build_network(architecture: str, state: dict[str, torch.Tensor]) -> torch.nn.Module:
     """The network with the given weights; raises WeightsMismatch if they do not fit it."""
     load_ultralytics()
     from ultralytics.nn.tasks import DetectionModel
 
-    network: torch.nn.Module = DetectionModel(architecture, ch=_CHANNELS, nc=1, verbose=False)
+    try:
+        network: torch.nn.Module = DetectionModel(architecture, ch=_CHANNELS, nc=1, verbose=False)
+    except FileNotFoundError as error:
+        raise WeightsMismatch(
+            f"weights: expected an architecture that is known, got {architecture}"
+        ) from error
     try:
         network.load_state_dict(state, strict=True)
     except RuntimeError as error:

@@ -3,20 +3,52 @@
 import threading
 from collections.abc import Callable
 from itertools import combinations
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field, field_validator
 
 from bonetumor.domain.assessment import Diagnosis, Modality, TumourClass
-from bonetumor.domain.errors import NonFiniteOutput, WeightsMismatch
+from bonetumor.domain.errors import InvalidInput, NonFiniteOutput, WeightsMismatch
 from bonetumor.domain.labs import LabPanel
-from bonetumor.fusion.evidence import CaseTensors, Preparation
+from bonetumor.fusion.evidence import PATTERNS, CaseTensors, Preparation
 from bonetumor.fusion.explanation import heat_map, shapley
 from bonetumor.fusion.network import FusionConfig, FusionNetwork
 from bonetumor.fusion.text import describe, tokenizer_from
 from bonetumor.service.ports import FusionInput
-from bonetumor.weights.bundle import Bundle
+from bonetumor.weights.bundle import Bundle, Entry, read_entry
 
 _NO_EVIDENCE = 1 / len(TumourClass)
+
+
+class FusionEntry(Entry):
+    """The manifest's `fusion`: for each availability pattern its temperature, the probability that
+    each class needs, and the greatest energy that is familiar."""
+
+    crop_px: int = Field(ge=1)
+    tile_px: int = Field(ge=1)
+    cased: bool = False
+    network: dict[str, Any]
+    temperatures: dict[str, Annotated[float, Field(gt=0)]]
+    least_probabilities: dict[str, dict[TumourClass, Annotated[float, Field(ge=0, le=1)]]]
+    greatest_energies: dict[str, float]
+
+    @field_validator("temperatures", "least_probabilities", "greatest_energies")
+    @classmethod
+    def _of_every_pattern(cls, given: dict[str, Any]) -> dict[str, Any]:
+        absent = [name for name in map("+".join, PATTERNS) if name not in given]
+        if absent:
+            raise ValueError(f"expected one for each pattern, got none for {absent[0]}")
+        return given
+
+    @field_validator("least_probabilities")
+    @classmethod
+    def _of_every_class(
+        cls, given: dict[str, dict[TumourClass, float]]
+    ) -> dict[str, dict[TumourClass, float]]:
+        if any(len(least) < len(TumourClass) for least in given.values()):
+            raise ValueError("expected one for each class, got fewer")
+        return given
 
 
 class FusionClassifier:
@@ -25,17 +57,17 @@ class FusionClassifier:
     def __init__(
         self, bundle: Bundle, *, device: str, write: Callable[[LabPanel], str] = describe
     ) -> None:
-        config = bundle.manifest.fusion
+        entry = read_entry(FusionEntry, "fusion", bundle.manifest.fusion)
         self._preparation = Preparation(
-            int(config["crop_px"]),
-            int(config["tile_px"]),
-            tokenizer_from(bundle.text("vocabulary.txt"), cased=bool(config.get("cased"))),
+            entry.crop_px,
+            entry.tile_px,
+            tokenizer_from(bundle.text("vocabulary.txt"), cased=entry.cased),
             write,
         )
-        self._temperatures: dict[str, float] = config["temperatures"]
-        self._least: dict[str, dict[str, float]] = config["least_probabilities"]
-        self._greatest_energy: dict[str, float] = config["greatest_energies"]
-        self._network = FusionNetwork(FusionConfig(**config["network"]))
+        self._temperatures = entry.temperatures
+        self._least = entry.least_probabilities
+        self._greatest_energy = entry.greatest_energies
+        self._network = _built(entry.network)
         try:
             self._network.load_state_dict(bundle.tensors("fusion.safetensors"), strict=True)
         except RuntimeError as error:
@@ -125,6 +157,16 @@ class FusionClassifier:
         """Whether the energy is above that of nearly all calibration cases (Liu et al., 2020)."""
         energy = -float(torch.logsumexp(logits.double(), dim=0))
         return energy > self._greatest_energy["+".join(used)]
+
+
+def _built(sizes: dict[str, Any]) -> FusionNetwork:
+    try:
+        return FusionNetwork(FusionConfig(**sizes))
+    except (InvalidInput, KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
+        raise WeightsMismatch(
+            f"manifest: fusion.network: expected sizes that a network can be built of, "
+            f"got {type(error).__name__}: {error}"
+        ) from error
 
 
 def modalities(case: CaseTensors) -> tuple[Modality, ...]:

@@ -5,6 +5,7 @@ Training and serving both go through here.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import combinations
 
 import cv2
 import numpy as np
@@ -12,11 +13,14 @@ import torch
 from numpy.typing import NDArray
 from transformers import BertTokenizer
 
+from bonetumor.domain.assessment import Modality
 from bonetumor.domain.image import BoundingBox, ClinicalImage
 from bonetumor.domain.labs import WEIGHED, LabPanel
 from bonetumor.domain.pathology import SlideTiles
 from bonetumor.fusion.text import describe
 
+# Every combination of modalities that a case may have: each is calibrated by itself.
+PATTERNS = tuple(subset for size in (1, 2, 3) for subset in combinations(Modality, size))
 CONTEXT = 1.5  # how much wider than the box the crop is: the bone around a lesion tells much
 _MAX_TOKENS = 128
 _RATIO_CAP = 8.0

@@ -3,7 +3,6 @@
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import torch
 from bonetumor.domain.assessment import Modality, TumourClass
 from bonetumor.domain.errors import InvalidInput
 from bonetumor.fusion.calibration import fit_conformal, fit_temperature
-from bonetumor.fusion.evidence import CaseTensors
+from bonetumor.fusion.evidence import PATTERNS, CaseTensors
 from bonetumor.fusion.network import SMALL_BERT, SMALL_RESNET, FusionConfig, FusionNetwork
 from bonetumor.weights.precision import half_precision
 
@@ -24,7 +23,6 @@ _FIELDS = {
     Modality.PATHOLOGY: ("tiles",),
     Modality.LABS: ("tokens", "ratios"),
 }
-PATTERNS = tuple(subset for size in (1, 2, 3) for subset in combinations(tuple(Modality), size))
 _LEAST_CASES = 5
 _FAMILIAR = 0.995
 _ANY_ENERGY = 1e12

@@ -5,12 +5,14 @@ Nothing is unpickled, ever. A file that is absent, added or changed refuses the 
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
@@ -34,6 +36,29 @@ class Manifest:
     fusion: dict[str, Any]
     metrics: dict[str, Any]
     sha256: str
+
+
+class Entry(BaseModel):
+    """What of a manifest's entry a network needs; what else stands there are notes.
+
+    NaN is refused with all that is no number: a threshold that nothing exceeds is a gate that is
+    open.
+    """
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+
+_E = TypeVar("_E", bound=Entry)
+
+
+def read_entry(kind: type[_E], name: str, content: Mapping[str, Any]) -> _E:
+    """The manifest's entry `name`; raises WeightsMismatch with the first field that is wrong."""
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in (name, *first["loc"]))
+        raise WeightsMismatch(f"manifest: {place}: {first['msg']}") from error
 
 
 class Bundle:
@@ -129,7 +154,9 @@ def _read_manifest(folder: Path) -> Manifest:
             raise WeightsMismatch(
                 f"weights: expected manifest format {FORMAT}, got another in {path}"
             )
-        return Manifest(**content, sha256=hashlib.sha256(raw).hexdigest())
+        manifest = Manifest(**content, sha256=hashlib.sha256(raw).hexdigest())
+        _check_kinds(manifest)
+        return manifest
     except OSError as error:
         raise WeightsMismatch(
             f"weights: expected a readable {path}, got {error.strerror}"
@@ -138,3 +165,11 @@ def _read_manifest(folder: Path) -> Manifest:
         raise WeightsMismatch(
             f"weights: expected a manifest in {path}, got something else"
         ) from error
+
+
+def _check_kinds(manifest: Manifest) -> None:
+    """TypeError where a field is not of its kind: JSON has kinds of its own."""
+    for field in fields(manifest):
+        value, kind = getattr(manifest, field.name), str if field.type is str else dict
+        if not isinstance(value, kind):
+            raise TypeError(field.name)

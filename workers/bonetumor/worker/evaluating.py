@@ -19,7 +19,8 @@ from bonetumor.evaluation import classification as classes
 from bonetumor.evaluation.detection import ScoredImage
 from bonetumor.evaluation.summary import ClassifiedCase, summarise_classes, summarise_detection
 from bonetumor.fusion.calibration import resplits
-from bonetumor.fusion.train import PATTERNS, FusionTraining
+from bonetumor.fusion.evidence import PATTERNS
+from bonetumor.fusion.train import FusionTraining
 from bonetumor.service.assess import look, rank_of
 from bonetumor.service.ports import FusionInput, Model
 from bonetumor.weights.bundle import Bundle, open_bundle, shipped_bundle
