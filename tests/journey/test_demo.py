@@ -150,3 +150,11 @@ def test_help_and_wrong_settings_are_plain(monkeypatch, tmp_path):
     absent = run("status", "--settings", tmp_path / "absent.toml")
     assert absent.returncode == 2
     assert "expected a readable file" in absent.stderr
+
+
+def test_a_folder_that_cannot_be_written_is_one_plain_line():
+    finished = run("cohort", "make", "/proc/nowhere", "--patients", 1, "--normals", 0)
+    assert (finished.returncode, finished.stdout) == (2, "")
+    assert finished.stderr == (
+        "StorageUnavailable: expected to use /proc/nowhere, got No such file or directory\n"
+    )

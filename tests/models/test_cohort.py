@@ -155,7 +155,7 @@ def test_a_polygon_of_yolo_becomes_its_box_and_other_counts_are_refused(tmp_path
     assert only.images[0].boxes == ((25, 20, 75, 60),)
     assert found.problems == (
         "certain.png: expected a class and 4 numbers, or a polygon, in each line, got 5",
-        "scan.dcm: expected a JPEG or PNG picture, got another file",
+        "scan.dcm: expected a JPEG, PNG or TIFF picture, got another file",
         "short.png: expected a class and 4 numbers, or a polygon, in each line, got 2",
     )
 

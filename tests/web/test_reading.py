@@ -270,7 +270,7 @@ def test_smart_tokens_are_checked(ledger, said, kind, status):
 
 
 @pytest.mark.parametrize(
-    "web", [{}, {"token": "t", "issuer": "x"}, {"issuer": "x", "jwks_url": "y"}]
+    "web", [{}, {"token": "t", "issuer": "x"}, {"issuer": "x", "jwks_url": "https://y"}]
 )
 def test_an_open_door_is_refused_at_start(ledger, web):
     with pytest.raises(Misconfigured, match="web: expected either"):

@@ -84,7 +84,7 @@ def test_check_names_what_cannot_be_used(made, tmp_path):
     said = _run("cohort", "check", folder)
     assert said.exit_code == 1
     assert "expected boxes inside" in said.stdout
-    assert "expected DICOM, PNG or JPEG" in said.stdout
+    assert "expected DICOM, JPEG, PNG or TIFF" in said.stdout
     assert "no file images/" in said.stdout
 
 

@@ -73,6 +73,11 @@ def test_settings_cannot_be_changed_once_read():
         (f'{ARCHIVE}authority = "a.pem"', "archive.*expected tls = true"),
         ('[web]\ntls_certificate = "c.pem"', "web.*tls_certificate and tls_key together"),
         (f'{EHR}certificate = "c.pem"', "ehr.*certificate and key together, got certificate"),
+        ('[queue]\nurl = "ftp://broker"', "queue.url"),
+        ('[bucket]\nname = "images"\nendpoint_url = "store:9000"', "bucket.endpoint_url"),
+        (EHR.replace("https://", ""), "ehr.base_url"),
+        (f'{EHR}attachment_origins = ["pathology.example"]', "ehr.attachment_origins"),
+        ('[[destinations]]\nname = "d"\ndicomweb_url = "pacs/dicom-web"', "dicomweb_url"),
         ('[bucket]\nname = "images"\n[listener]\nmax_object_bytes = 6000000000', "5368709120"),
     ],
 )

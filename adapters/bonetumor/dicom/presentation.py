@@ -172,6 +172,14 @@ def _frame_attributes(dataset: Dataset, index: int) -> Dataset:
     return attributes
 
 
+def spread(
+    values: NDArray[np.float32], shown: NDArray[np.float32] | None = None
+) -> NDArray[np.uint8]:
+    """Values that come without a window, over 0 to 255; `shown` are those that count for it."""
+    low, high = np.percentile(values if shown is None else shown, _STRETCH_PERCENTILES)
+    return _stretch(values, float(low), float(high))
+
+
 def _show(raw: NDArray[np.generic], attributes: Dataset) -> NDArray[np.uint8]:
     photometric = str(attributes.PhotometricInterpretation)
     if photometric == "PALETTE COLOR":
@@ -188,8 +196,7 @@ def _show(raw: NDArray[np.generic], attributes: Dataset) -> NDArray[np.uint8]:
         picture = _through_window(values, attributes)
     else:
         shown = np.asarray(values, np.float32)
-        low, high = np.percentile(_inside(shown, raw, attributes), _STRETCH_PERCENTILES)
-        picture = _stretch(shown, float(low), float(high))
+        picture = spread(shown, _inside(shown, raw, attributes))
     return np.asarray(255 - picture, np.uint8) if photometric == "MONOCHROME1" else picture
 
 

@@ -1,6 +1,7 @@
-"""Slide pictures (JPEG, PNG, TIFF) cut into tissue tiles."""
+"""Pictures (JPEG, PNG, TIFF), and slide pictures cut into tissue tiles."""
 
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +10,7 @@ from PIL import Image, UnidentifiedImageError
 from bonetumor.domain.errors import CorruptPixelData, UnsupportedImage
 from bonetumor.domain.pathology import PathologySlide, SlideTiles
 
+_FORMATS = ("JPEG", "PNG", "TIFF")  # what nobody needs is not parsed
 _MAX_PIXELS = 64 * 1024 * 1024
 _BACKGROUND_BRIGHTNESS = 235.0
 
@@ -50,18 +52,31 @@ class SlidePictures:
         return np.stack(kept)
 
 
-def _decode(slide: PathologySlide) -> NDArray[np.uint8]:
+def load_picture(source: Path | BytesIO, expected: str, *, most_pixels: int) -> Image.Image:
+    """A picture, decoded. `expected` is what errors begin with: "slide: expected JPEG".
+
+    Raises:
+        UnsupportedImage: another format, or a picture that is too large.
+        CorruptPixelData: it cannot be decoded.
+    """
     try:
-        with Image.open(BytesIO(slide.data)) as picture:
-            if picture.width * picture.height > _MAX_PIXELS:
-                raise UnsupportedImage(
-                    f"slide: expected at most {_MAX_PIXELS} pixels, "
-                    f"got {picture.width} x {picture.height}"
-                )
-            return np.asarray(picture.convert("RGB"), np.uint8)
+        with Image.open(source, formats=_FORMATS) as picture:
+            if picture.width * picture.height > most_pixels:
+                raise Image.DecompressionBombError
+            picture.load()
+            return picture
     except UnidentifiedImageError as error:
-        raise UnsupportedImage("slide: expected JPEG, PNG or TIFF, got another format") from error
-    except OSError as error:
-        raise CorruptPixelData(
-            f"slide: expected a whole picture, got {type(error).__name__}"
+        raise UnsupportedImage(f"{expected}, got something else") from error
+    except Image.DecompressionBombError as error:
+        raise UnsupportedImage(
+            f"{expected} of at most {most_pixels} pixels, got a larger one"
         ) from error
+    except Exception as error:  # decoders raise what they like
+        raise CorruptPixelData(f"{expected} that is whole, got {type(error).__name__}") from error
+
+
+def _decode(slide: PathologySlide) -> NDArray[np.uint8]:
+    picture = load_picture(
+        BytesIO(slide.data), "slide: expected JPEG, PNG or TIFF", most_pixels=_MAX_PIXELS
+    )
+    return np.asarray(picture.convert("RGB"), np.uint8)

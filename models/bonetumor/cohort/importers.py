@@ -38,7 +38,7 @@ BTXRD_CLASSES = {
 BTXRD_CLASSES_VERSION = "WHO 2020, table 1"
 _T = TypeVar("_T")
 _MALFORMED = (AttributeError, KeyError, TypeError, ValueError)
-_PICTURES = (".jpeg", ".jpg", ".png")
+_PICTURES = (".jpeg", ".jpg", ".png", ".tif", ".tiff")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,12 +109,12 @@ def import_yolo(folder: Path) -> Imported:
     for image in sorted(p for p in (folder / "images").rglob("*") if p.is_file()):
         inner = image.relative_to(folder / "images")
         if image.suffix.lower() not in _PICTURES:
-            problems.append(f"{inner}: expected a JPEG or PNG picture, got another file")
+            problems.append(f"{inner}: expected a JPEG, PNG or TIFF picture, got another file")
             continue
         label = (folder / "labels" / inner).with_suffix(".txt")
         try:
             found = _yolo_boxes(label, image)
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, SyntaxError, Image.DecompressionBombError) as error:
             problems.append(f"{inner}: {error}")
             continue
         sources.append((str(image.relative_to(folder)), found, _SPLITS.get(inner.parts[0])))

@@ -9,9 +9,9 @@
 
 Paths are relative to the folder. Only `patient` is compulsory; what is not known is left out.
 `tumour_class` null with images and without boxes is a normal patient. Boxes are (x0, y0, x1, y1)
-in pixel edges of the stored image (PS3.3 C.18.6.1.2). Images are DICOM, PNG or JPEG. `group` keeps
-patients together that may be one person; `split` fixes the part, which otherwise follows from the
-group.
+in pixel edges of the stored image (PS3.3 C.18.6.1.2). Images are DICOM, JPEG, PNG or TIFF. `group`
+keeps patients together that may be one person; `split` fixes the part, which otherwise follows from
+the group.
 """
 
 import hashlib

@@ -3,7 +3,7 @@
 import sys
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -248,7 +248,7 @@ def certify(
 
 @app.command()
 def assess(
-    files: Annotated[list[Path], typer.Argument(help="DICOM, PNG or JPEG files")],
+    files: Annotated[list[Path], typer.Argument(help="DICOM, JPEG, PNG or TIFF files")],
     json: Annotated[bool, typer.Option("--json", help="A JSON list, one entry per file")] = False,
     settings: SettingsFile = None,
 ) -> None:
@@ -268,14 +268,21 @@ app.command("evaluate")(research.evaluate)
 
 
 def main() -> None:
-    """Entry point: our own errors become one plain line and exit code 2."""
+    """Entry point: our own errors, and files that cannot be had, become one plain line and exit
+    code 2."""
     try:
         app()
     except BoneTumorError as error:
-        Console(stderr=True).print(
-            f"{error.code}: {error}", style="red", markup=False, soft_wrap=True
-        )
-        sys.exit(2)
+        _end(f"{error.code}: {error}")
+    except OSError as error:
+        if error.filename is None:  # none of a file: a bug, whose trace is wanted
+            raise
+        _end(f"StorageUnavailable: expected to use {error.filename}, got {error.strerror}")
+
+
+def _end(said: str) -> NoReturn:
+    Console(stderr=True).print(said, style="red", markup=False, soft_wrap=True)
+    sys.exit(2)
 
 
 def _start(file: Path | None, process: str) -> Settings:

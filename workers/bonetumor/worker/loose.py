@@ -1,4 +1,4 @@
-"""`assess`: loose DICOM, PNG or JPEG files, without PACS or EHR."""
+"""`assess`: loose DICOM, JPEG, PNG or TIFF files, without PACS or EHR."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 from rich.console import Console
 from rich.progress import track
 
-from bonetumor.dicom.presentation import present
+from bonetumor.dicom.presentation import present, spread
 from bonetumor.dicom.reader import read_file
 from bonetumor.domain.assessment import Diagnosis
 from bonetumor.domain.errors import (
@@ -25,13 +24,15 @@ from bonetumor.domain.lesion import Detection
 from bonetumor.domain.uid import UID
 from bonetumor.service.assess import diagnose, look
 from bonetumor.service.ports import Model
+from bonetumor.slides.pictures import load_picture
 from bonetumor.worker.settings import Settings
 from bonetumor.worker.thinking import build_model
 
 _SECONDARY_CAPTURE = UID("1.2.840.10008.5.1.4.1.1.7")
 _NO_UID = UID("0")
 _MAX_PIXELS = 512 * 1024 * 1024
-_GREY_MODES = ("1", "L", "I", "I;16", "F")
+_EIGHT_BITS = ("1", "L")
+_DEEPER = ("I", "F")  # what modes of 16 and 32 bits begin with
 _GREATEST_COLOUR_SPREAD = 6.0  # of 255; JPEG's rounding stays below 2
 
 
@@ -69,7 +70,7 @@ def assess_file(path: Path, model: Model) -> dict[str, Any]:
 
 
 def read_images(path: Path) -> Iterator[ClinicalImage]:
-    """The images of a DICOM, PNG or JPEG file.
+    """The images of a DICOM, JPEG, PNG or TIFF file.
 
     Raises:
         InvalidInput: the file is absent, or nothing that we read.
@@ -81,19 +82,16 @@ def read_images(path: Path) -> Iterator[ClinicalImage]:
         return
     except NotDicom:
         pass  # then it may be a picture
-    try:
-        with Image.open(path) as picture:
-            if picture.width * picture.height > _MAX_PIXELS:
-                raise InvalidInput(f"picture: expected at most {_MAX_PIXELS} pixels, got more")
-            if picture.mode not in _GREY_MODES:
-                _refuse_colour(np.asarray(picture.convert("RGB"), np.uint8))
-            yield _picture(np.asarray(picture.convert("L"), np.uint8))
-    except UnidentifiedImageError as error:
-        raise InvalidInput("file: expected DICOM, PNG or JPEG, got something else") from error
-    except OSError as error:
-        raise CorruptPixelData(
-            f"picture: expected a whole one, got {type(error).__name__}"
-        ) from error
+    picture = load_picture(path, "file: expected DICOM, JPEG, PNG or TIFF", most_pixels=_MAX_PIXELS)
+    if picture.mode.startswith(_DEEPER):  # as a DICOM image without a window is shown
+        values = np.asarray(picture, np.float32)
+        if not np.isfinite(values).all():
+            raise CorruptPixelData("picture: expected finite values, got NaN or infinity")
+        yield _picture(spread(values))
+        return
+    if picture.mode not in _EIGHT_BITS:
+        _refuse_colour(np.asarray(picture.convert("RGB"), np.uint8))
+    yield _picture(np.asarray(picture.convert("L"), np.uint8))
 
 
 def _refuse_colour(pixels: "np.ndarray[Any, np.dtype[np.uint8]]") -> None:

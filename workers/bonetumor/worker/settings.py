@@ -18,7 +18,7 @@ from pydantic_settings import (
 
 from bonetumor.domain.errors import Misconfigured
 from bonetumor.worker.settings_ehr import EhrSettings, WebSettings
-from bonetumor.worker.settings_group import Group
+from bonetumor.worker.settings_group import Group, WebUrl
 
 SETTINGS_VARIABLE = "BONETUMOR_SETTINGS"
 LARGEST_IN_S3 = 5 * 1024**3  # in one request, which is what makes an object appear at once
@@ -96,7 +96,7 @@ class ArchiveSettings(_PeerSettings):
     host: str = Field(description="Host name or address")
     port: int = Field(ge=1, le=65535, description="DICOM port")
     ae_title: str = Field(min_length=1, max_length=16, description="Its AE title")
-    dicomweb_url: str = Field(
+    dicomweb_url: WebUrl = Field(
         "", description="DICOMweb service base; then it is asked over QIDO-RS and WADO-RS instead"
     )
     ask: bool = Field(True, description="Ask it whether studies are complete")
@@ -121,7 +121,7 @@ class DestinationSettings(_PeerSettings):
     host: str = Field("", description="Host name or address of a DICOM archive")
     port: int = Field(104, ge=1, le=65535, description="Its DICOM port")
     ae_title: str = Field("", max_length=16, description="Its AE title")
-    dicomweb_url: str = Field(
+    dicomweb_url: WebUrl = Field(
         "", description="Service base of a DICOMweb archive (STOW-RS, QIDO-RS), instead of host"
     )
     token: SecretStr | None = Field(None, description="Bearer token for DICOMweb")
@@ -159,7 +159,9 @@ class QueueSettings(Group):
     """The broker. It only rings the doorbell: the ledger is the truth."""
 
     url: str = Field(
-        "", description="amqp:// or redis:// URL; empty for the embedded one, which needs no server"
+        "",
+        pattern=r"^((amqp|redis)s?://\S+)?$",
+        description="amqp:// or redis:// URL; empty for the embedded one, which needs no server",
     )
     lease_s: float = Field(
         900.0,
@@ -191,7 +193,7 @@ class BucketSettings(Group):
     """
 
     name: str = Field(min_length=3, description="Name of the bucket, which exists already")
-    endpoint_url: str = Field("", description="URL of the store; empty for Amazon's")
+    endpoint_url: WebUrl = Field("", description="URL of the store; empty for Amazon's")
     region: str = Field("us-east-1", description="Region, where the store has any")
     prefix: str = Field("", description="Put before every key; ends with / where wanted")
     authority: Path | None = Field(None, description="PEM file of the store's authority")

@@ -5,7 +5,7 @@ from typing import Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
 
-from bonetumor.worker.settings_group import Group
+from bonetumor.worker.settings_group import Group, WebUrl
 
 
 class SmartSettings(Group):
@@ -16,7 +16,7 @@ class SmartSettings(Group):
         min_length=1,
         description="PEM files of private keys (RSA or P-384); the first signs, all are published",
     )
-    token_url: str = Field("", description="Empty to ask .well-known/smart-configuration")
+    token_url: WebUrl = Field("", description="Empty to ask .well-known/smart-configuration")
     scope: str = Field(
         "system/Patient.rs system/Observation.crus system/Specimen.rs system/DiagnosticReport.crus "
         "system/DocumentReference.crus system/Media.crus system/Binary.r system/ImagingStudy.crs "
@@ -38,7 +38,7 @@ class Hl7Settings(Group):
 class EhrSettings(Group):
     """The FHIR server of the EHR."""
 
-    base_url: str = Field(description="FHIR R4 service base")
+    base_url: WebUrl = Field(min_length=1, description="FHIR R4 service base")
     token: SecretStr | None = Field(None, description="Bearer token, better from the environment")
     smart: SmartSettings | None = Field(None, description="SMART Backend Services, not with token")
     authority: Path | None = Field(
@@ -64,10 +64,10 @@ class EhrSettings(Group):
         {}, description="The laboratory's own codes: 'system|code' to our name of the analyte"
     )
     local_units: dict[str, str] = Field({}, description="The laboratory's own units to UCUM")
-    attachment_origins: frozenset[str] = Field(
+    attachment_origins: frozenset[WebUrl] = Field(
         frozenset(), description="Other origins (https://host) whose attachments may be fetched"
     )
-    dicomweb_url: str = Field(
+    dicomweb_url: WebUrl = Field(
         "", description="DICOMweb service of whole slides whose ImagingStudy names no Endpoint"
     )
     write: Literal["auto", "hl7", "none"] = Field(
@@ -96,7 +96,7 @@ class WebSettings(Group):
     host: str = Field("127.0.0.1", description="Address to bind; 0.0.0.0 for all")
     port: int = Field(8080, ge=1, le=65535, description="TCP port")
     issuer: str = Field("", description="Issuer of the tokens that are taken")
-    jwks_url: str = Field("", description="Where the issuer's public keys are")
+    jwks_url: WebUrl = Field("", description="Where the issuer's public keys are")
     audience: str = Field("", description="Our own FHIR base URL, as tokens name it")
     token: SecretStr | None = Field(None, description="One token for all who read, instead")
     tls_certificate: Path | None = Field(None, description="PEM file; turns TLS on")

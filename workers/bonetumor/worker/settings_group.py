@@ -1,6 +1,10 @@
 """What every group of settings is."""
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+WebUrl = Annotated[str, Field(pattern=r"^(https?://[^/\s]+\S*)?$")]
 
 
 class Group(BaseModel):
