@@ -89,6 +89,40 @@ def test_without_a_window_percentiles_decide():
     assert 5 < shown.mean() < 250
 
 
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("windowed", [False, True])
+def test_values_in_the_upper_bits_are_shown_like_those_in_the_lower(signed, windowed):
+    """Old computed radiographs: twelve bits in the upper part of sixteen, High Bit 15."""
+    values = np.linspace(200, 3800, 3000).reshape(60, 50).astype(np.int32) - 2000 * signed
+    shown = []
+    for shift in (0, 4):
+        image = _image()
+        image.Rows, image.Columns = values.shape
+        image.BitsAllocated, image.BitsStored, image.HighBit = 16, 12, 11 + shift
+        image.PixelRepresentation = int(signed)
+        image.PixelData = ((values << shift) & 0xFFFF).astype("<u2").tobytes()
+        image.WindowCenter, image.WindowWidth = (1500 - 2000 * signed, 1000)
+        if not windowed:
+            del image.WindowCenter, image.WindowWidth
+        shown.append(_shown(image))
+    assert np.array_equal(*shown)
+    assert len(np.unique(shown[0])) > 200
+
+
+def test_a_high_bit_that_the_values_belie_is_not_believed():
+    image = _image()
+    values = np.linspace(200, 3801, 3000).reshape(60, 50).astype("<u2")
+    image.Rows, image.Columns = values.shape
+    image.BitsAllocated, image.BitsStored, image.HighBit = 16, 12, 11
+    image.PixelData = values.tobytes()
+    right = _shown(image)
+    image.HighBit = 15
+    assert np.array_equal(_shown(image), right)
+    image.PixelData = (values | 0x8000).tobytes()  # an overlay in a bit that is not stored
+    image.HighBit = 11
+    assert np.array_equal(_shown(image), right)
+
+
 def test_the_modality_lut_comes_first():
     dataset = _image()
     dataset.RescaleSlope, dataset.RescaleIntercept = "2", "-1000"

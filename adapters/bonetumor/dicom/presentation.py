@@ -130,8 +130,24 @@ def _check(dataset: Dataset) -> int:
 
 
 def _frames(dataset: Dataset) -> Iterator[NDArray[np.generic]]:
-    plugin = _DECODERS.get(dataset.file_meta.TransferSyntaxUID, "")
+    syntax = dataset.file_meta.TransferSyntaxUID
+    below = 0 if syntax.is_encapsulated else _low_bits(dataset)
+    if below:
+        stored = {"bits_stored": int(dataset.HighBit) + 1}
+        first = cast(NDArray[np.integer], next(iter_pixels(dataset, **stored)))
+        if not (first & ((1 << below) - 1)).any():
+            return (frame >> below for frame in iter_pixels(dataset, **stored))
+    plugin = _DECODERS.get(syntax, "")
     return cast(Iterator[NDArray[np.generic]], iter_pixels(dataset, decoding_plugin=plugin))
+
+
+def _low_bits(dataset: Dataset) -> int:
+    """How many bits lie below those that are stored: none since High Bit must be Bits Stored - 1
+    (PS3.5 8.1.1), which older images do not obey. pydicom takes the lowest bits in any case."""
+    high, stored = dataset.get("HighBit"), dataset.get("BitsStored")
+    if high is None or not stored or high >= dataset.BitsAllocated:
+        return 0
+    return max(0, int(high) + 1 - int(stored))
 
 
 def _frame_attributes(dataset: Dataset, index: int) -> Dataset:
