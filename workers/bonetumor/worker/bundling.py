@@ -1,20 +1,48 @@
-"""The whole of training in one go: cohort, detector, fusion, bundle."""
+"""The whole of training in one go: cohorts, detector, fusion, operating point, bundle."""
 
-import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bonetumor.cohort.record import FILE, Cohort
-from bonetumor.detection.train import DetectorTraining
+from bonetumor.detection.train import DetectorTraining, read_checkpoint
 from bonetumor.domain.errors import InvalidInput
-from bonetumor.fusion.train import FusionTraining
+from bonetumor.fusion.train import FusionTraining, Trained
+from bonetumor.weights.bundle import open_bundle
 from bonetumor.worker import training
 from bonetumor.worker.cohorts import CohortPlan, make_cohort
-from bonetumor.worker.finishing import BundleText, write
+from bonetumor.worker.finishing import BundleText, tune, write
 
 Say = Callable[[str], None]
-_PATIENTS, _NORMALS, _SEED = 4300, 2100, 7
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Round:
+    """A cohort drawn anew, and how the detector goes on with it."""
+
+    cohort: CohortPlan
+    training: DetectorTraining
+
+
+_GOING_ON = 0.0005  # the learning rate that trained weights bear
+ROUNDS = (
+    Round(
+        cohort=CohortPlan(patients=4300, normals=2100, seed=7, validation_share=0.05),
+        training=DetectorTraining(),
+    ),
+    *(
+        Round(
+            cohort=CohortPlan(patients=5000, normals=800, seed=seed, validation_share=0.05),
+            training=DetectorTraining(
+                epochs=5, learning_rate=_GOING_ON, augmentation=0.25, seed=seed
+            ),
+        )
+        for seed in (808, 909, 1010, 1111)
+    ),
+)
+_LEAST = 30
+CASES = CohortPlan(patients=1900, normals=0, seed=404, validation_share=0.2)
+NORMALS = CohortPlan(patients=0, normals=1200, seed=608, validation_share=1.0)
 SYNTHETIC = BundleText(
     version="synthetic-unnamed",  # another than any shipped one: the networks are others
     training_data="synthetic patients only (bonetumor phantom)",
@@ -24,8 +52,10 @@ SYNTHETIC = BundleText(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BundlePlan:
-    """What to train on and where to put it. `scale` shrinks the synthetic cohort and the
-    epochs."""
+    """What to train on and where to put it.
+
+    `start_from`: a bundle whose detector training goes on from. `scale` shrinks cohorts and epochs.
+    """
 
     out: Path
     work: Path
@@ -39,36 +69,67 @@ class BundlePlan:
 
 def make_bundle(plan: BundlePlan, say: Say) -> None:
     """Trains everything and writes the bundle. What `work` already holds is not done again."""
+    if plan.cohort is None:
+        _from_seeds(plan, say)
+    else:
+        _from_cohort(plan, training.open_cohort(plan.cohort, say), say)
+
+
+def _from_cohort(plan: BundlePlan, cohort: Cohort, say: Say) -> None:
+    """One cohort for everything; its validation split sets the operating point."""
     text = _text(plan)
-    cohort = _cohort(plan, say)
-    detector = DetectorTraining(epochs=_scaled(DetectorTraining().epochs, plan.scale))
+    start = training.detector_of(plan.start_from)
+    training_plan = DetectorTraining()
+    if start is not None:
+        training_plan = replace(training_plan, learning_rate=_GOING_ON)
     checkpoint = training.fit_detector(
-        cohort, detector, plan.work / "detector", plan.start_from, say
+        cohort, _shorter(training_plan, plan.scale), plan.work / "detector", start, say
     )
-    fusion = training.fit_fusion(
-        cohort,
-        FusionTraining(epochs=_scaled(FusionTraining().epochs, plan.scale)),
-        plan.work / "fusion",
-        say,
-    )
-    write(plan.out, cohort, checkpoint, fusion, text, say)
+    write(plan.out, cohort, checkpoint, _fusion(plan, cohort, say), text, say)
 
 
-def _cohort(plan: BundlePlan, say: Say) -> Cohort:
-    if plan.cohort is not None:
-        return training.open_cohort(plan.cohort, say)
-    folder = plan.work / "cohort"
+def _from_seeds(plan: BundlePlan, say: Say) -> None:
+    """Cohort upon cohort, each of patients that the detector has not seen; other patients for the
+    fusion network, and other normals for the operating point."""
+    text = _text(plan)
+    start = training.detector_of(plan.start_from)
+    rounds = ROUNDS if start is None else ROUNDS[1:]  # the first is for a beginning
+    for each in rounds:
+        cohort = _drawn(plan, each.cohort, say)
+        work = plan.work / f"detector-{each.cohort.seed}"
+        checkpoint = training.fit_detector(
+            cohort, _shorter(each.training, plan.scale), work, start, say
+        )
+        start = training.Start(name=cohort.folder.name, weights=read_checkpoint(checkpoint))
+    fusion = _fusion(plan, _drawn(plan, CASES, say), say)
+    untuned = plan.work / "untuned"
+    write(untuned, cohort, checkpoint, fusion, text, say)
+    tune(plan.out, _drawn(plan, NORMALS, say), open_bundle(untuned), text, say)
+
+
+def _fusion(plan: BundlePlan, cohort: Cohort, say: Say) -> Trained:
+    epochs = _scaled(FusionTraining().epochs, plan.scale, least=2)
+    return training.fit_fusion(cohort, FusionTraining(epochs=epochs), plan.work / "fusion", say)
+
+
+def _drawn(plan: BundlePlan, size: CohortPlan, say: Say) -> Cohort:
+    """The synthetic cohort of a seed, drawn unless it is there."""
+    folder = plan.work / f"phantom-{size.seed}"
     if not (folder / FILE).is_file():
-        size = CohortPlan(
-            patients=_scaled(_PATIENTS, plan.scale, least=150),
-            normals=_scaled(_NORMALS, plan.scale, least=30),
-            seed=_SEED,
+        size = replace(
+            size,
+            patients=_scaled(size.patients, plan.scale, least=_LEAST),
+            normals=_scaled(size.normals, plan.scale, least=_LEAST),
             real_normals=plan.real_normals,
         )
         for done in make_cohort(size, folder):
             if done % 200 == 0:
-                say(f"cohort: {done} of {size.patients + size.normals} patients drawn")
+                say(f"{folder.name}: {done} of {size.patients + size.normals} patients drawn")
     return training.open_cohort(folder, say)
+
+
+def _shorter(training_plan: DetectorTraining, scale: float) -> DetectorTraining:
+    return replace(training_plan, epochs=_scaled(training_plan.epochs, scale, least=1))
 
 
 def _text(plan: BundlePlan) -> BundleText:
@@ -85,17 +146,17 @@ def _text(plan: BundlePlan) -> BundleText:
         )
     text = SYNTHETIC
     if plan.real_normals is not None:
-        text = dataclasses.replace(
+        text = replace(
             text,
             training_data="synthetic tumours (bonetumor phantom), in part painted into real "
             f"normal radiographs ({plan.real_normals.resolve().parent.name})",
         )
-    return dataclasses.replace(
+    return replace(
         text,
         version=plan.version or text.version,
         training_data=plan.training_data or text.training_data,
     )
 
 
-def _scaled(count: int, scale: float, least: int = 2) -> int:
-    return max(least, round(count * scale))
+def _scaled(count: int, scale: float, *, least: int) -> int:
+    return max(min(count, least), round(count * scale))

@@ -12,7 +12,14 @@ import numpy as np
 from PIL import Image
 from pydicom.uid import JPEGLSLossless
 
-from bonetumor.cohort.record import Cohort, ImageRecord, LabRecord, PatientRecord, write_cohort
+from bonetumor.cohort.record import (
+    Cohort,
+    ImageRecord,
+    LabRecord,
+    PatientRecord,
+    Split,
+    write_cohort,
+)
 from bonetumor.domain.errors import BoneTumorError, InvalidInput
 from bonetumor.domain.image import ClinicalImage
 from bonetumor.domain.labs import LabPanel, LabResult
@@ -27,18 +34,29 @@ from bonetumor.worker.loose import read_images
 _TWO_VIEWS = 0.35
 _NO_SLIDES = 0.2
 _NO_BLOOD = 0.15
-_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".tif": "image/tiff"}
+_TYPES = {
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".png": "image/png",
+    ".tif": "image/tiff",
+    ".tiff": "image/tiff",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CohortPlan:
-    """A synthetic cohort: patients with tumours, and as many normals as `normals` says."""
+    """A synthetic cohort: patients with tumours, and as many normals as `normals` says.
+
+    `validation_share`: how many of both are for validation, the others being for training; without
+    it they fall into three splits like those of any cohort.
+    """
 
     patients: int
     normals: int
     seed: int
     longest_px: int = 960
     real_normals: Path | None = None
+    validation_share: float | None = None
 
 
 def make_cohort(plan: CohortPlan, folder: Path) -> Iterator[int]:
@@ -47,16 +65,21 @@ def make_cohort(plan: CohortPlan, folder: Path) -> Iterator[int]:
     Images are DICOM (JPEG-LS lossless), slides PNG, and the EHR's side of each patient a FHIR
     bundle, so that the same cohort can be sent through the product.
     """
-    if plan.patients < 1:
-        raise InvalidInput(f"cohort: expected at least one patient, got {plan.patients}")
+    if min(plan.patients, plan.normals) < 0 or plan.patients + plan.normals < 1:
+        raise InvalidInput(
+            "cohort: expected at least one patient or normal, "
+            f"got {plan.patients} and {plan.normals}"
+        )
     for name in ("images", "slides", "fhir"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     real = find_normals(plan.real_normals) if plan.real_normals else None
     records: list[PatientRecord] = []
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         for work, count in ((_one_patient, plan.patients), (_one_normal, plan.normals)):
-            for record in pool.map(partial(work, plan, real, folder), range(count), chunksize=8):
-                records.append(record)
+            drawn = pool.map(partial(work, plan, real, folder), range(count), chunksize=8)
+            for number, record in enumerate(drawn):
+                split = _split(plan.validation_share, number)
+                records.append(record.model_copy(update={"split": split}))
                 yield len(records)
     write_cohort(folder, records)
 
@@ -114,6 +137,14 @@ def panel_of(record: PatientRecord) -> LabPanel | None:
             LabResult(**lab.model_dump(), taken_at=None, source="cohort") for lab in record.labs
         )
     )
+
+
+def _split(validation_share: float | None, number: int) -> Split | None:
+    """Validation is spread evenly over the numbers."""
+    if validation_share is None:
+        return None
+    before, after = (int(n * validation_share) for n in (number, number + 1))
+    return "validation" if after > before else "train"
 
 
 def _one_patient(

@@ -46,6 +46,12 @@ def cohort_make(
     seed: Annotated[int, typer.Option(help="The same seed draws the same cohort")] = 1,
     longest_px: Annotated[int, typer.Option(help="Longer side of procedural radiographs")] = 960,
     real_normals: RealNormals = None,
+    validation_share: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, help="How many are for validation, the rest to train on; else 70/15/15"
+        ),
+    ] = None,
 ) -> None:
     """Draws synthetic patients: DICOM, slides, FHIR bundles, and the truth in cohort.jsonl."""
     from bonetumor.worker.cohorts import CohortPlan, make_cohort
@@ -56,6 +62,7 @@ def cohort_make(
         seed=seed,
         longest_px=longest_px,
         real_normals=real_normals,
+        validation_share=validation_share,
     )
     for _ in track(
         make_cohort(plan, folder), total=patients + normals, console=Console(stderr=True)
@@ -88,7 +95,7 @@ def cohort_import(
         )
     count = write_cohort(folder, imported.patients)
     for problem in imported.problems:
-        _out.print(f"not used: {problem}", markup=False, highlight=False)
+        _say(f"not used: {problem}")
     _out.print(f"{count} patients, {len(imported.problems)} problems; cohort in {folder}")
 
 
@@ -103,7 +110,7 @@ def cohort_check(folder: Folder) -> None:
     images = sum(1 for r in _tracked(found.patients) for _ in load_images(found, r, problems))
     problems = list(dict.fromkeys(problems))
     for problem in problems:
-        _out.print(f"not used: {problem}", markup=False, highlight=False)
+        _say(f"not used: {problem}")
     _out.print(f"{len(found.patients)} patients, {images} images, {len(problems)} problems")
     if problems:
         raise typer.Exit(1)
@@ -118,7 +125,7 @@ def train_detector(
     architecture: Annotated[str, typer.Option(help="yolov5n, s, m, l or x")] = "yolov5n",
     batch: Annotated[int, typer.Option(help="Images per step")] = 16,
     learning_rate: Annotated[
-        float, typer.Option(help="At first; 0.0003 to go on from trained weights")
+        float, typer.Option(help="At first; 0.0005 to go on from trained weights")
     ] = 0.0015,
     augmentation: Annotated[
         float,
@@ -141,7 +148,8 @@ def train_detector(
         seed=seed,
     )
     found = training.open_cohort(cohort, _say)
-    _say(f"best weights: {training.fit_detector(found, plan, work, start_from, _say)}")
+    start = training.detector_of(start_from)
+    _say(f"best weights: {training.fit_detector(found, plan, work, start, _say)}")
 
 
 @train.command("fusion")

@@ -3,10 +3,12 @@
 import dataclasses
 import json
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from safetensors.torch import load_file, save_file
 
 from bonetumor.cohort.record import Cohort, ImageRecord, Split, read_cohort
@@ -25,23 +27,36 @@ Say = Callable[[str], None]
 _MAX_TILES = 6
 
 
-def fit_detector(
-    cohort: Cohort, plan: DetectorTraining, work: Path, start_from: Path | None, say: Say
-) -> Path:
-    """Trains the detector on the cohort's train split; answers the checkpoint in `work`.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Start:
+    """The weights that a detector's training begins with, and what they are called."""
 
-    `start_from`: a bundle whose detector training begins with.
-    """
+    name: str
+    weights: dict[str, torch.Tensor]
+
+
+def detector_of(bundle: Path | None) -> Start | None:
+    """The detector of a bundle, to begin with."""
+    if bundle is None:
+        return None
+    opened = open_bundle(bundle)
+    return Start(name=opened.manifest.version, weights=opened.tensors("detector.safetensors"))
+
+
+def fit_detector(
+    cohort: Cohort, plan: DetectorTraining, work: Path, start: Start | None, say: Say
+) -> Path:
+    """Trains the detector on the cohort's train split; answers the checkpoint in `work`."""
     problems: list[str] = []
     work.mkdir(parents=True, exist_ok=True)
-    (work / "training.json").write_text(json.dumps(_noted(plan, cohort.folder, start_from)))
+    (work / "training.json").write_text(json.dumps(_noted(plan, cohort.folder, start)))
     checkpoint = train_detector(
         plan,
         pictures(cohort, "train", problems),
         pictures(cohort, "validation", problems),
         work,
         say,
-        start_from=open_bundle(start_from).tensors("detector.safetensors") if start_from else None,
+        start_from=start.weights if start else None,
     )
     report(problems, say)
     return checkpoint
@@ -88,12 +103,12 @@ def read_fusion(work: Path) -> Trained:
         raise InvalidInput(f"training: expected a trained fusion network in {work}") from error
 
 
-def _noted(plan: DetectorTraining, cohort: Path, start_from: Path | None) -> dict[str, Any]:
+def _noted(plan: DetectorTraining, cohort: Path, start: Start | None) -> dict[str, Any]:
     """What a bundle's manifest says of the detector's training."""
     return {
         **dataclasses.asdict(plan),
         "cohort": cohort.name,
-        "started_from": open_bundle(start_from).manifest.version if start_from else None,
+        "started_from": start.name if start else None,
     }
 
 
