@@ -1,9 +1,9 @@
 """Other layouts read as cohorts: BTXRD (LabelMe), COCO, YOLO, plain normals.
 
 Files stay where they are. Each importer answers patient records whose paths are relative to the
-folder it was given, and what it could not use. An image whose label cannot be read is left out: it
-must not pass for a normal one. None of these layouts names patients: see each importer for the
-proxy.
+folder it was given, and what it could not use. An image whose label is known to be unreadable is
+left out: it must not pass for a normal one. None of these layouts names patients: see each importer
+for the proxy.
 """
 
 import csv

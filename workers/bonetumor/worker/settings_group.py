@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+# Empty where there is none.
 WebUrl = Annotated[str, Field(pattern=r"^(https?://[^/\s]+\S*)?$")]
 
 
