@@ -28,6 +28,8 @@ ODD = {
     "RescaleIntercept": " ",
     "RescaleSlope": None,
     "InstanceNumber": "first",
+    "FrameOfReferenceUID": "none",
+    "ImageLaterality": "B",
     "AnatomicRegionSequence": Sequence([Dataset()]),
 }
 
@@ -83,6 +85,56 @@ def test_two_names_are_as_if_there_were_none(site, tmp_path):
     image = pydicom.dcmread(path)
     assert send(site, image) == 0x0000
     assert {str(one.PatientName) for one in results_of(site, image)} == {""}
+
+
+JAPANESE = "Yamada^Tarou=山田^太郎=やまだ^たろう"
+
+
+@pytest.mark.parametrize(
+    ("stated", "name", "written"),
+    [
+        ("ISO_IR 100", "Müller^Jörg", "ISO_IR 100"),
+        ("ISO_IR 144", "Люкceмбypг", "ISO_IR 144"),
+        ("ISO_IR 192", JAPANESE, "ISO_IR 192"),
+        ("GB18030", "Wang^XiaoDong=王^小东", "GB18030"),
+        (["", "ISO 2022 IR 87"], JAPANESE, ["ISO 2022 IR 6", "ISO 2022 IR 87"]),
+        (
+            ["ISO 2022 IR 13", "ISO 2022 IR 87"],
+            "ﾔﾏﾀﾞ^ﾀﾛｳ=山田^太郎",
+            ["ISO 2022 IR 13", "ISO 2022 IR 87"],
+        ),
+        (["", "ISO 2022 IR 149"], "Hong^Gildong=洪^吉洞=홍^길동", "ISO_IR 192"),
+        ("latin1", "Müller^Jörg", "ISO_IR 192"),
+        ("ISO-8859-1", "Müller^Jörg", "ISO_IR 192"),
+        ("ISO_IR 999", "Muller^Jorg", "ISO_IR 192"),
+        (["ISO_IR 100", "ISO_IR 144"], "Müller^Jörg", "ISO_IR 192"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_names_are_told_in_the_characters_that_they_came_in(site, tmp_path, stated, name, written):
+    """Where the standard has those; else in UTF-8."""
+    image = studies.dataset(433, 320)
+    image.SpecificCharacterSet, image.PatientName = stated, name
+    path = tmp_path / "named.dcm"
+    image.save_as(path)
+    assert send(site, pydicom.dcmread(path)) == 0x0000
+    for one in results_of(site, image):
+        one.save_as(path, enforce_file_format=True)
+        told = pydicom.dcmread(path)
+        assert str(told.PatientName) == name
+        assert told.SpecificCharacterSet == written
+
+
+@pytest.mark.parametrize(
+    ("stated", "said"), [("P1\0\0", "P1"), (" P1 ", "P1"), ("P\x0b1\0x", "P\ufffd1\ufffdx")]
+)
+def test_control_characters_are_no_part_of_an_identifier(tmp_path, stated, said):
+    path = odd_image(tmp_path, 432, "PatientID", stated)
+    image = pydicom.dcmread(path)
+    image.AccessionNumber = stated
+    image.save_as(path)
+    header = read_header(read_file(path, pixels=False))
+    assert (header.patient.patient_id, header.accession_number) == (said, said)
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,28 @@ def test_uids_that_are_none_never_become_paths(site, uid):
     assert not site.temporary_files()
 
 
+def test_ae_titles_that_are_padded_by_nul_are_what_stands_before(site):
+    padded = associate_request()
+    for title in (b"RAW", b"BONETUMOR"):
+        assert padded.count(title.ljust(16)) == 1
+        padded = padded.replace(title.ljust(16), title.ljust(16, b"\0"))
+    with site.raw() as sock:
+        sock.sendall(padded)
+        assert read_pdu(sock)[0] == 0x02
+        sock.sendall(store_bytes(studies.dataset(26)))
+        read_pdu(sock)
+    [instance] = site.ledger.study(str(studies.dataset(26).StudyInstanceUID)).instances
+    assert instance.calling_ae_title == "RAW"
+
+
+@pytest.mark.parametrize("title", [b"R\0W", b"\0" * 16, b"R\x0bW"])
+def test_an_ae_title_that_is_none_is_not_taken(site, title):
+    request = associate_request().replace(b"RAW".ljust(16), title.ljust(16))
+    with site.raw() as sock:
+        sock.sendall(request)
+        assert read_pdu(sock)[0] == 0x07
+
+
 def test_an_abort_in_the_middle_leaves_nothing_behind(site):
     request = associate_request()
     for cut in (10, 500, 5_000, 100_000):

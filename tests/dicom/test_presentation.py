@@ -118,6 +118,10 @@ def test_a_high_bit_that_the_values_belie_is_not_believed():
     right = _shown(image)
     image.HighBit = 15
     assert np.array_equal(_shown(image), right)
+    image.NumberOfFrames = 2
+    image.PixelData = bytes(values.nbytes) + values.tobytes()  # a black frame tells nothing
+    assert np.array_equal(list(present(image))[1].pixels, right)
+    del image.NumberOfFrames
     image.PixelData = (values | 0x8000).tobytes()  # an overlay in a bit that is not stored
     image.HighBit = 11
     assert np.array_equal(_shown(image), right)

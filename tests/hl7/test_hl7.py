@@ -83,13 +83,16 @@ def engine():
 def test_a_message_says_whose_what_how_sure_and_that_it_is_preliminary():
     one = next(r for r in map(result, range(50)) if r.header.accession_number)
     one = replace(
-        one, header=replace(one.header, patient=replace(one.header.patient, patient_id="P|1^x"))
+        one,
+        header=replace(
+            one.header, patient=replace(one.header.patient, patient_id="P|1^x\x0b\x1c\r")
+        ),
     )
     message = observation_result(one, "Ward", b"%PDF")
     [header], [patient], [order] = (fields(message, n) for n in ("MSH", "PID", "OBR"))
     assert header[8] == "ORU^R01^ORU_R01"
     assert header[17] == "UNICODE UTF-8"
-    assert patient[3].startswith("P\\F\\1\\S\\x^^^")
+    assert patient[3].startswith("P\\F\\1\\S\\x   ^^^")
     assert (order[2], order[18], order[25]) == ("A1", "A1", "P")
     values = fields(message, "OBX")
     assert {v[11] for v in values} == {"P"}

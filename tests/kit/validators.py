@@ -9,6 +9,10 @@ from kit.servers import need
 def dciodvfy(path: Path) -> str:
     """What dicom3tools says of an object; it holds "Error" if something is wrong."""
     done = subprocess.run(
-        [need("dciodvfy"), "-new", str(path)], capture_output=True, text=True, check=False
+        [need("dciodvfy"), "-new", str(path)],
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",  # it quotes values in whatever characters they have
+        check=False,
     )
     return done.stderr

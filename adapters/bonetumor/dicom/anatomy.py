@@ -3,6 +3,7 @@
 from pydicom import Dataset
 from pydicom.sr.coding import Code as Concept
 
+from bonetumor.dicom.attributes import said
 from bonetumor.domain.code import Code
 
 _BODY_PARTS = {
@@ -90,7 +91,7 @@ def body_part(image: Dataset) -> str:
 
     Digital radiographs must state the region and may leave the other out (PS3.3 C.8.11.2).
     """
-    stated = str(image.get("BodyPartExamined") or "").strip()
+    stated = said(image, "BodyPartExamined")
     region = image.get("AnatomicRegionSequence")
     if stated or not region:
         return stated
@@ -101,9 +102,9 @@ def body_part(image: Dataset) -> str:
 
 def finding_site(image: Dataset) -> tuple[Code | None, Code | None]:
     """The site and its laterality; None where the image does not say."""
-    side = str(image.get("ImageLaterality") or image.get("Laterality") or "").strip()
+    side = said(image, "ImageLaterality") or said(image, "Laterality")
     region = image.get("AnatomicRegionSequence")
-    site = _BODY_PARTS.get(str(image.get("BodyPartExamined") or "").strip())
+    site = _BODY_PARTS.get(said(image, "BodyPartExamined"))
     if region and region[0].get("CodeValue") and region[0].get("CodeMeaning"):
         site = Code(
             str(region[0].CodeValue),
@@ -118,5 +119,5 @@ def projected_part(image: Dataset) -> str:
     if str(image.get("Modality") or "") not in _PROJECTIONS:
         return ""
     part = body_part(image)
-    side = str(image.get("ImageLaterality") or image.get("Laterality") or "").strip()
+    side = said(image, "ImageLaterality") or said(image, "Laterality")
     return f"{part} {side}".strip() if part else ""

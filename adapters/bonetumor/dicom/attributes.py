@@ -5,6 +5,7 @@ do not exist. pydicom reads a value when it is asked for, and raises then, where
 """
 
 import math
+import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -13,9 +14,11 @@ from pydicom.tag import Tag
 from pydicom.valuerep import DA, DT, TM
 
 from bonetumor.domain.errors import BoneTumorError, CorruptPixelData
+from bonetumor.domain.uid import parse_uid
 
 _MOMENTS = {"DA": DA, "DT": DT, "TM": TM}
 _NUMBERS = {"DS", "IS", "FL", "FD"}
+_NO_TEXT = {"Cc", "Cs"}  # control characters, and halves of characters
 _WHOLE_NUMBERS = {"US", "SS", "UL", "SL"}
 # As many items as frames: they are read where they are used.
 _FRAMES = Tag("PerFrameFunctionalGroupsSequence")
@@ -36,6 +39,16 @@ def drop_unreadable(dataset: Dataset) -> None:
         elif element.VR == "SQ" and tag != _FRAMES:
             for item in element.value:
                 drop_unreadable(item)
+
+
+def said(dataset: Dataset, keyword: str) -> str:
+    """A short text without what pads it; nothing where the attribute is absent.
+
+    A control character, which the standard has in none (PS3.5 6.2) and FHIR and PostgreSQL do not
+    take, becomes U+FFFD: as part of an identifier it then meets no other patient's.
+    """
+    text = str(dataset.get(keyword) or "").strip(" \0")
+    return "".join("\ufffd" if unicodedata.category(c) in _NO_TEXT else c for c in text)
 
 
 @contextmanager
@@ -65,10 +78,12 @@ def finite(values: object, count: int) -> tuple[float, ...] | None:
 
 def _is_sound(element: DataElement) -> bool:
     if element.is_empty:
-        return True
+        return bool(element.VR != "UI")  # what should name something, and names nothing
     values = element.value if element.VM > 1 else [element.value]
     if element.VR in _MOMENTS:
         return element.VM == 1 and _MOMENTS[element.VR](element.value) is not None
+    if element.VR == "UI":
+        return all(parse_uid(value) for value in values)
     if element.VR in _NUMBERS:
         return all(math.isfinite(value) for value in values)
     return element.VR not in _WHOLE_NUMBERS or all(isinstance(value, int) for value in values)

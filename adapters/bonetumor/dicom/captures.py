@@ -115,6 +115,8 @@ def _as_dicom(
         series_description=f"{SERIES_DESCRIPTION} (picture)",
         contributing_equipment=[made_by] if made_by is not None else None,
     )
+    if "Laterality" not in made:
+        made.Laterality = ""
     made.PatientOrientation = ""  # type 2C: a picture with strips of text has none
     made.Modality = "OT"
     made.ImageType = ["DERIVED", "SECONDARY"]

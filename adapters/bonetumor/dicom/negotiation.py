@@ -139,7 +139,7 @@ def congestion() -> bytes:
 def _decode(request: bytes) -> A_ASSOCIATE:
     pdu = A_ASSOCIATE_RQ()
     try:
-        pdu.decode(request)
+        pdu.decode(_spaced(request))
         primitive = pdu.to_primitive()
     # pynetdicom decodes by slicing, enumerations and assertions: hostile bytes surface as these.
     except (
@@ -160,6 +160,15 @@ def _decode(request: bytes) -> A_ASSOCIATE:
     if not primitive.called_ae_title or not primitive.calling_ae_title:
         raise ProtocolViolation("A-ASSOCIATE-RQ: expected two AE titles, got none")
     return primitive
+
+
+def _spaced(request: bytes) -> bytes:
+    """The request with its AE titles (PS3.8 9.3.2, bytes 11 to 26 and 27 to 42) padded by spaces:
+    old devices pad by NUL."""
+    if len(request) < 42:
+        return request
+    titles = (title.rstrip(b"\0").ljust(16) for title in (request[10:26], request[26:42]))
+    return b"".join((request[:10], *titles, request[42:]))
 
 
 def _items(primitive: A_ASSOCIATE, kind: type[_T]) -> Iterator[_T]:

@@ -134,8 +134,9 @@ def _frames(dataset: Dataset) -> Iterator[NDArray[np.generic]]:
     below = 0 if syntax.is_encapsulated else _low_bits(dataset)
     if below:
         stored = {"bits_stored": int(dataset.HighBit) + 1}
-        first = cast(NDArray[np.integer], next(iter_pixels(dataset, **stored)))
-        if not (first & ((1 << below) - 1)).any():
+        frames = cast(Iterator[NDArray[np.integer]], iter_pixels(dataset, **stored))
+        telling = next((frame for frame in frames if frame.any()), np.zeros(1, np.int64))
+        if not (telling & ((1 << below) - 1)).any():
             return (frame >> below for frame in iter_pixels(dataset, **stored))
     plugin = _DECODERS.get(syntax, "")
     return cast(Iterator[NDArray[np.generic]], iter_pixels(dataset, decoding_plugin=plugin))

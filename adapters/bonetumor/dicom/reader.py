@@ -10,7 +10,8 @@ from pydicom import Dataset
 from pydicom.errors import InvalidDicomError
 
 from bonetumor.dicom.anatomy import body_part
-from bonetumor.dicom.attributes import drop_unreadable, refusing
+from bonetumor.dicom.attributes import drop_unreadable, refusing, said
+from bonetumor.dicom.characters import settle_characters
 from bonetumor.dicom.inbox import Spool
 from bonetumor.dicom.presentation import is_assessed, present
 from bonetumor.domain.errors import NotDicom, UnsupportedImage
@@ -106,6 +107,7 @@ def read_file(path: Path, *, pixels: bool = True) -> Dataset:
         raise UnsupportedImage("file: expected a transfer syntax in the meta information, got none")
     if not pixels:
         drop_unreadable(dataset)
+        settle_characters(dataset)
     return dataset
 
 
@@ -119,17 +121,16 @@ def read_header(dataset: Dataset) -> StudyHeader:
     return StudyHeader(
         study_instance_uid=parse_uid(str(dataset.get("StudyInstanceUID") or "")),
         patient=PatientIdentity(
-            patient_id=str(dataset.get("PatientID") or "").strip(),
-            issuer=str(dataset.get("IssuerOfPatientID") or "").strip() or None,
+            patient_id=said(dataset, "PatientID"),
+            issuer=said(dataset, "IssuerOfPatientID") or None,
             birth_date=f"{birth[:4]}-{birth[4:6]}-{birth[6:8]}" if len(birth) == 8 else None,
-            sex=str(dataset.get("PatientSex") or "").strip() or None,
+            sex=said(dataset, "PatientSex") or None,
         ),
-        accession_number=str(dataset.get("AccessionNumber") or "").strip() or None,
+        accession_number=said(dataset, "AccessionNumber") or None,
         acquired_at=_acquired_at(dataset),
-        modality=str(dataset.get("Modality") or "OT"),
+        modality=said(dataset, "Modality") or "OT",
         body_part=body_part(dataset) or None,
-        laterality=str(dataset.get("ImageLaterality") or dataset.get("Laterality") or "").strip()
-        or None,
+        laterality=said(dataset, "ImageLaterality") or said(dataset, "Laterality") or None,
     )
 
 

@@ -13,8 +13,8 @@ _ESCAPES = {
     "^": "\\S\\",
     "&": "\\T\\",
     "~": "\\R\\",
-    "\r": " ",
-    "\n": " ",
+    **{chr(code): " " for code in range(0x20)},  # MLLP frames with some of them
+    "\x7f": " ",
 }
 _CODE = "18748-4^Diagnostic imaging study^LN"
 _PRELIMINARY = "P"
@@ -42,8 +42,8 @@ def observation_result(result: Result, facility: str, pdf: bytes) -> bytes:
             {
                 1: "1",
                 3: f"{escape(patient.patient_id)}^^^{escape(patient.issuer or '')}",
-                7: born,
-                8: patient.sex or "U",
+                7: escape(born),
+                8: escape(patient.sex or "U"),
             },
         ),
         _segment(
