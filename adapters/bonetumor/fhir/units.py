@@ -14,7 +14,17 @@ from ucumvert.parser import InvalidUcumError
 from bonetumor.domain.errors import InvalidInput
 from bonetumor.fhir.analytes import AnalyteReading
 
-_POWER = re.compile(r"\b[xX]?\s*10\s*(?:\^|\*\*|E|e)\s*(\d+)")
+_POWER = re.compile(r"\b[xX]?\s*10\s*(?:\^|\*\*|E|e|\()\s*(\d+)\)?")
+# What stands for what, one after the other.
+_SPELLINGS = (
+    (re.compile(r"(?<=10)(?=[⁰¹²³⁴-⁹])"), "^"),
+    (re.compile("×"), "x"),
+    (re.compile("[µμ]"), "u"),
+    (re.compile(r"mc(?=[gL]\b)"), "u"),
+    (re.compile(r"/100 ?m[lL]\b"), "/dL"),
+    (re.compile(r"\bgm(?=/)"), "g"),
+)
+_RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789")
 _ANNOTATION = re.compile(r"\{[^}]*\}")
 
 
@@ -45,8 +55,10 @@ def factor(reading: AnalyteReading, unit: str) -> float:
 
 
 def _as_ucum(unit: str) -> str:
-    """Common spellings of powers, micro and litre as UCUM has them."""
-    text = _POWER.sub(r"10*\1", unit.replace("µ", "u").replace("μ", "u")).replace(" ", "")
+    """Common spellings of powers, micro, litre and gram as UCUM has them."""
+    for spelled, meant in _SPELLINGS:
+        unit = spelled.sub(meant, unit)
+    text = _POWER.sub(r"10*\1", unit.translate(_RAISED)).replace(" ", "")
     text = _ANNOTATION.sub("", text).replace("/dl", "/dL").replace("/ml", "/mL")
     return re.sub(r"/([un]?)l$", r"/\1L", text)
 
