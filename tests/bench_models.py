@@ -26,6 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bonetumor.detection import yolo
+from bonetumor.detection.familiarity import without_familiarity
 from bonetumor.detection.letterbox import letterbox
 from bonetumor.detection.vision import load_ultralytics
 from bonetumor.detection.yolo import YoloDetector, build_network
@@ -89,9 +90,7 @@ def _ultralytics(bundle, device, rect):
     """ultralytics as its manual says: a checkpoint, `YOLO(path)`, `predict`."""
     ultralytics = load_ultralytics()
     config = bundle.manifest.detector
-    tensors = {
-        k: v for k, v in bundle.tensors("detector.safetensors").items() if "familiarity" not in k
-    }
+    tensors = without_familiarity(bundle.tensors("detector.safetensors"))
     network = build_network(config["architecture"], tensors)
     network.names = {0: "tumour"}
     network.args = {}

@@ -8,6 +8,7 @@ import pytest
 
 from bonetumor.detection import engine as engines
 from bonetumor.detection.engine import build_engine, is_neutral
+from bonetumor.detection.familiarity import without_familiarity
 from bonetumor.detection.sharing import SharedEngine
 from bonetumor.detection.yolo import YoloDetector, build_network
 from bonetumor.domain.errors import Misconfigured
@@ -72,10 +73,7 @@ def test_a_pass_that_fails_is_told_to_all_who_shared_it_and_the_next_one_is_done
 @pytest.fixture(scope="module")
 def network():
     tensors = SHIPPED.tensors("detector.safetensors")
-    return build_network(
-        SHIPPED.manifest.detector["architecture"],
-        {name: t for name, t in tensors.items() if not name.startswith("familiarity")},
-    )
+    return build_network(SHIPPED.manifest.detector["architecture"], without_familiarity(tensors))
 
 
 @pytest.mark.parametrize("batch", [2, 4, 8])

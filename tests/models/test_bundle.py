@@ -76,6 +76,7 @@ NOT_SERVED = {
     "detector.score_threshold": _entry("detector", score_threshold=float("nan")),
     "detector.iou_threshold": _entry("detector", iou_threshold=45),
     "detector.familiarity_threshold": _entry("detector", familiarity_threshold=None),
+    "detector.trunk_threshold": _entry("detector", trunk_threshold="far"),
     "detector.image_size_px": _entry("detector", image_size_px=641),
     "detector.max_detections": _manifest(lambda m: m["detector"].pop("max_detections")),
     "detector.beyond": _entry("detector", beyond="CHEST"),

@@ -1,5 +1,7 @@
 """The detector: geometry, determinism, and what it says of synthetic patients."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -105,7 +107,9 @@ def test_a_model_that_answers_nan_is_stopped(detector, monkeypatch):
 
 def test_a_distance_that_is_no_number_is_stopped(detector, monkeypatch):
     image = render(draw_normal(5, 2, longest_px=320))
-    monkeypatch.setattr(detector, "_precision", np.full_like(detector._precision, np.inf))
+    known = detector._familiarity
+    endless = replace(known, precision=np.full_like(known.precision, np.inf))
+    monkeypatch.setattr(detector, "_familiarity", endless)
     with pytest.raises(NonFiniteOutput, match="finite distance"):
         detector.detect(image)
 

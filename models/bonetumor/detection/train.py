@@ -12,10 +12,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from bonetumor.detection.engine import build_engine
 from bonetumor.detection.letterbox import letterbox
 from bonetumor.detection.vision import kept_threads, load_ultralytics
-from bonetumor.detection.yolo import build_network
 from bonetumor.domain.errors import InvalidInput
 from bonetumor.domain.image import Corners
 
@@ -173,31 +171,6 @@ def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
             f"checkpoint: expected one of ultralytics in {path}, got {type(error).__name__}"
         ) from error
     return {k: v.float() if v.is_floating_point() else v for k, v in network.state_dict().items()}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Familiarity:
-    """Mean and precision matrix of the backbone's summaries of training pictures."""
-
-    mean: torch.Tensor
-    precision: torch.Tensor
-
-
-def fit_familiarity(
-    state: dict[str, torch.Tensor], plan: DetectorTraining, squares: Iterable[NDArray[np.uint8]]
-) -> Familiarity:
-    """How training pictures look to the backbone, with a shrunken covariance."""
-    engine = build_engine(
-        build_network(plan.architecture, state),
-        side_px=plan.image_size_px,
-        device="cpu",
-        wanted="auto",
-    )
-    summaries = torch.from_numpy(np.concatenate([engine(square[None])[1] for square in squares]))
-    mean = summaries.mean(dim=0)
-    covariance = torch.cov(summaries.T)
-    shrunken = 0.7 * covariance + 0.3 * covariance.diagonal().mean() * torch.eye(len(mean))
-    return Familiarity(mean=mean, precision=torch.linalg.inv(shrunken))
 
 
 def write_data(

@@ -16,6 +16,7 @@ from pydantic import Field
 
 from bonetumor.detection.agreement import agreed
 from bonetumor.detection.engine import build_engine
+from bonetumor.detection.familiarity import take_familiarity
 from bonetumor.detection.letterbox import Letterbox, letterbox
 from bonetumor.detection.scope import BEYOND_LIMBS, describe_beyond
 from bonetumor.detection.sharing import SharedEngine
@@ -31,15 +32,17 @@ _Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class DetectorEntry(Entry):
-    """The manifest's `detector`. A distance above `familiarity_threshold` is strange; `beyond` is
-    what images may say of themselves that the detector was not made for."""
+    """The manifest's `detector`. A distance above `familiarity_threshold` is strange, and so is a
+    lean above `trunk_threshold`; `beyond` is what images may say of themselves that the detector
+    was not made for."""
 
     architecture: str
     image_size_px: int = Field(ge=32, multiple_of=32)
     score_threshold: _Share
     iou_threshold: _Share
     max_detections: int = Field(ge=1)
-    familiarity_threshold: float = Field(ge=0)
+    familiarity_threshold: float = Field(gt=0)
+    trunk_threshold: float
     beyond: frozenset[str] = BEYOND_LIMBS
 
 
@@ -65,9 +68,7 @@ class YoloDetector:
         self._least_score = entry.score_threshold if least_score is None else least_score
         self._side_px = entry.image_size_px
         tensors = bundle.tensors("detector.safetensors")
-        self._mean, self._precision = (
-            _taken(tensors, f"familiarity.{name}") for name in ("mean", "precision")
-        )
+        self._familiarity = take_familiarity(tensors)
         network = build_network(entry.architecture, tensors)
         built = build_engine(
             network, side_px=self._side_px, device=device, wanted=engine, batch=batch
@@ -107,33 +108,30 @@ class YoloDetector:
             max_det=self._entry.max_detections,
         )[0]
         note = describe_beyond(image.reference, self._entry.beyond)
-        unlike = self._distance(summary) > self._entry.familiarity_threshold
         return Findings(
             detections=_detections(agreed(kept.numpy(), prediction), placed, image),
-            out_of_distribution=unlike or bool(note),
+            out_of_distribution=self._strangeness(summary) > 1 or bool(note),
             note=note,
         )
 
-    def familiarity(self, image: ClinicalImage) -> float:
-        """How far an image is from the training images."""
+    def measure(self, image: ClinicalImage) -> tuple[float, float]:
+        """How far an image is from the training images, and how it leans to trunk and head."""
+        return self._familiarity.measure(self._summary(image))
+
+    def strangeness(self, image: ClinicalImage) -> float:
+        """Above 1, an image is called unlike all that was trained on."""
+        return self._strangeness(self._summary(image))
+
+    def _summary(self, image: ClinicalImage) -> NDArray[np.float32]:
         square, _ = letterbox(image.pixels, self._side_px)
-        return self._distance(self._engine(square[None])[1][0])
+        _, [summary] = self._engine(square[None])
+        return np.asarray(summary)
 
-    def _distance(self, summary: NDArray[np.float32]) -> float:
-        """The Mahalanobis distance of an image's summary from those of the training images."""
-        offset = summary.astype(np.float64) - self._mean
-        with np.errstate(invalid="ignore"):
-            square = float(offset @ self._precision @ offset)
-        if not np.isfinite(square):  # no number is above a threshold, so that nothing would be
-            raise NonFiniteOutput("detector: expected a finite distance, got NaN or infinity")
-        return float(np.sqrt(max(0.0, square)))
-
-
-def _taken(tensors: dict[str, torch.Tensor], name: str) -> NDArray[np.float64]:
-    try:
-        return tensors.pop(name).numpy().astype(np.float64)
-    except KeyError as error:
-        raise WeightsMismatch(f"weights: expected {name} in the detector, got none") from error
+    def _strangeness(self, summary: NDArray[np.float32]) -> float:
+        distance, lean = self._familiarity.measure(summary)
+        return max(
+            distance / self._entry.familiarity_threshold, 1 + lean - self._entry.trunk_threshold
+        )
 
 
 def build_network(architecture: str, state: dict[str, torch.Tensor]) -> torch.nn.Module:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import chi2
 
 from bonetumor.domain.image import Corners, iou
 
@@ -137,10 +138,14 @@ def froc(images: Sequence[ScoredImage], least_iou: float = 0.5) -> list[tuple[fl
 
 
 def operating_point(images: Sequence[ScoredImage], false_positives_per_normal: float) -> float:
-    """The least score at which normal images show no more false boxes than allowed."""
+    """The least score at which normal images show no more false boxes than allowed, so many fewer
+    that, with 95 % confidence (Garwood, Biometrika 1936), it holds for others too; none at all if
+    they are too few for that."""
     normals = [i for i in images if not i.truth]
     scores = sorted((score for i in normals for _, score in i.found), reverse=True)
-    allowed = int(false_positives_per_normal * len(normals))
+    limit = false_positives_per_normal * len(normals)
+    counts = np.arange(1, len(scores))
+    allowed = int((chi2.ppf(0.95, 2 * (counts + 1)) / 2 <= limit).sum())
     return float(scores[allowed]) + 1e-6 if len(scores) > allowed else 0.05
 
 

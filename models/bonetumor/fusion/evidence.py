@@ -30,7 +30,7 @@ _RATIO_CAP = 8.0
 class CaseTensors:
     """One case. None means missing.
 
-    `crop`: float32 (1, side, side), 0..1; `tiles`: float32 (tiles, 3, side, side), 0..1;
+    `crop`: float32 (1, side, side), 0..1; `tiles`: uint8 (tiles, 3, side, side);
     `tokens`: int64 (length,); `ratios`: float32 (2 × weighed analytes,), value ÷ upper
     limit and flags.
     """
@@ -79,7 +79,7 @@ class Preparation:
             else cv2.resize(p, (self.tile_px, self.tile_px), interpolation=cv2.INTER_AREA)
             for p in pixels
         ]
-        return torch.from_numpy(np.stack(resized)).permute(0, 3, 1, 2).float().div(255.0)
+        return torch.from_numpy(np.stack(resized)).permute(0, 3, 1, 2)
 
 
 def half_side(box: BoundingBox) -> float:

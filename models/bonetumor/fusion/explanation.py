@@ -39,6 +39,7 @@ def heat_map(network: FusionNetwork, case: CaseTensors, box: BoundingBox, label:
     """Gradient-weighted class activation (Selvaraju et al., ICCV 2017) over the crop of `box`.
 
     Taken from the last but one stage of the image encoder: the last one is too coarse for a crop.
+    Its greatest value is 1; all are 0 where nothing of the crop speaks for the class.
     """
     features: list[Tensor] = []
 

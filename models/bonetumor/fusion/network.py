@@ -134,7 +134,8 @@ class FusionNetwork(nn.Module):
         rows = self._missing_rows(Modality.PATHOLOGY, len(cases))
         if present:
             bags = [cast(Tensor, cases[i].tiles) for i in present]
-            encoded = self.slide_encoder(torch.cat(bags).to(rows.device)).pooler_output.flatten(1)
+            tiles = torch.cat(bags).to(rows.device).float().div(255.0)
+            encoded = self.slide_encoder(tiles).pooler_output.flatten(1)
             pooled = [self.attention(bag) for bag in encoded.split([len(b) for b in bags])]
             projected = self.slide_projection(torch.stack(pooled))
             rows = rows.index_copy(0, _index(present, rows), projected.to(rows.dtype))

@@ -1,5 +1,6 @@
 """Training the fusion network on prepared cases, from seed to calibrated weights."""
 
+import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -26,6 +27,8 @@ _FIELDS = {
 _LEAST_CASES = 5
 _FAMILIAR = 0.995
 _ANY_ENERGY = 1e12
+# Deviations of what training does to crops: radians, logarithm, half sides, logarithm.
+_TURN, _SCALE, _SHIFT, _LIGHT = 0.2, 0.1, 0.06, 0.06
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,18 +188,36 @@ def _epoch(
 
 
 def _augmented(case: CaseTensors, plan: FusionTraining, chance: random.Random) -> CaseTensors:
-    """Mirrored crops, a few tiles, and modalities that go missing: never all of them."""
+    """Moved crops, a few tiles, and modalities that go missing: never all of them."""
     present = [m for m in Modality if getattr(case, _FIELDS[m][0]) is not None]
     kept = [m for m in present if chance.random() >= plan.modality_dropout] or [
         chance.choice(present)
     ]
     case = only(case, kept)
-    if case.crop is not None and chance.random() < 0.5:
-        case = replace(case, crop=case.crop.flip(-1))
+    if case.crop is not None:
+        case = replace(case, crop=moved_crop(case.crop, chance))
     if case.tiles is not None and len(case.tiles) > plan.tiles_per_step:
         chosen = chance.sample(range(len(case.tiles)), plan.tiles_per_step)
         case = replace(case, tiles=case.tiles[chosen])
     return case
+
+
+def moved_crop(crop: torch.Tensor, chance: random.Random) -> torch.Tensor:
+    """The crop as another exposure of a limb that lies otherwise, about another box, may show it:
+    turned, scaled, shifted, mirrored, lit otherwise; black from beyond."""
+    angle, scale = chance.gauss(0, _TURN), math.exp(chance.gauss(0, _SCALE))
+    cosine, sine = scale * math.cos(angle), scale * math.sin(angle)
+    mirror = chance.choice((-1, 1))
+    rows = [
+        [cosine * mirror, -sine, chance.gauss(0, _SHIFT)],
+        [sine * mirror, cosine, chance.gauss(0, _SHIFT)],
+    ]
+    grid = torch.nn.functional.affine_grid(
+        torch.tensor([rows]), [1, *crop.shape], align_corners=False
+    )
+    moved = torch.nn.functional.grid_sample(crop[None], grid, align_corners=False)[0]
+    gain, offset = math.exp(chance.gauss(0, _LIGHT)), chance.gauss(0, _LIGHT / 2)
+    return (moved * gain + offset).clamp(0, 1)
 
 
 def only(case: CaseTensors, kept: Sequence[Modality]) -> CaseTensors:

@@ -12,7 +12,7 @@ from bonetumor.domain.labs import LabPanel
 from bonetumor.domain.lesion import Detection, name_lesions
 from bonetumor.domain.pathology import Pathology, SlideTiles
 from bonetumor.domain.study import Study
-from bonetumor.service.ports import Clock, FusionInput, Model, SlideReader, StudyReader
+from bonetumor.service.ports import Clock, Detector, FusionInput, Model, SlideReader, StudyReader
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -48,7 +48,7 @@ def assess(
         CorruptPixelData: an image cannot be decoded.
         ModelFault: the model's answer cannot be trusted.
     """
-    looked = look(reader.images(study), model)
+    looked = look(reader.images(study), model.detector)
     if looked.images == 0:
         raise UnsupportedImage(
             f"study: expected at least one radiograph, CT or MR image, got none in "
@@ -74,12 +74,12 @@ def assess(
     )
 
 
-def look(images: Iterable[ClinicalImage], model: Model) -> Looked:
+def look(images: Iterable[ClinicalImage], detector: Detector) -> Looked:
     """Detects on every image; the images may be many, so only the best is kept."""
     detections: list[Detection] = []
     notes: dict[str, None] = {}
     surest, best, best_rank, count, strange = None, None, (False, -1.0), 0, 0
-    for image, findings in model.detector.detect_all(images):
+    for image, findings in detector.detect_all(images):
         count += 1
         strange += findings.out_of_distribution
         detections.extend(findings.detections)

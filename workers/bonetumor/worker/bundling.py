@@ -7,11 +7,11 @@ from pathlib import Path
 from bonetumor.cohort.record import FILE, Cohort
 from bonetumor.detection.train import DetectorTraining, read_checkpoint
 from bonetumor.domain.errors import InvalidInput
-from bonetumor.fusion.train import FusionTraining, Trained
-from bonetumor.weights.bundle import open_bundle
+from bonetumor.fusion.train import FusionTraining
+from bonetumor.weights.bundle import open_bundle, shipped_bundle
 from bonetumor.worker import training
 from bonetumor.worker.cohorts import CohortPlan, make_cohort
-from bonetumor.worker.finishing import BundleText, tune, write
+from bonetumor.worker.finishing import BundleText, convert, join, tune
 
 Say = Callable[[str], None]
 
@@ -85,7 +85,9 @@ def _from_cohort(plan: BundlePlan, cohort: Cohort, say: Say) -> None:
     checkpoint = training.fit_detector(
         cohort, _shorter(training_plan, plan.scale), plan.work / "detector", start, say
     )
-    write(plan.out, cohort, checkpoint, _fusion(plan, cohort, say), text, say)
+    found = plan.work / "found"
+    convert(found, cohort, checkpoint, open_bundle(shipped_bundle()), text, say)
+    _join(plan, cohort, found, say)
 
 
 def _from_seeds(plan: BundlePlan, say: Say) -> None:
@@ -101,15 +103,18 @@ def _from_seeds(plan: BundlePlan, say: Say) -> None:
             cohort, _shorter(each.training, plan.scale), work, start, say
         )
         start = training.Start(name=cohort.folder.name, weights=read_checkpoint(checkpoint))
-    fusion = _fusion(plan, _drawn(plan, CASES, say), say)
-    untuned = plan.work / "untuned"
-    write(untuned, cohort, checkpoint, fusion, text, say)
-    tune(plan.out, _drawn(plan, NORMALS, say), open_bundle(untuned), text, say)
+    untuned, found = plan.work / "untuned", plan.work / "found"
+    convert(untuned, cohort, checkpoint, open_bundle(shipped_bundle()), text, say)
+    tune(found, _drawn(plan, NORMALS, say), open_bundle(untuned), text, say)
+    _join(plan, _drawn(plan, CASES, say), found, say)
 
 
-def _fusion(plan: BundlePlan, cohort: Cohort, say: Say) -> Trained:
-    epochs = _scaled(FusionTraining().epochs, plan.scale, least=2)
-    return training.fit_fusion(cohort, FusionTraining(epochs=epochs), plan.work / "fusion", say)
+def _join(plan: BundlePlan, cohort: Cohort, found: Path, say: Say) -> None:
+    """Trains the fusion network on the boxes of the detector in `found`, and writes both."""
+    detector = open_bundle(found)
+    training_plan = FusionTraining(epochs=_scaled(FusionTraining().epochs, plan.scale, least=2))
+    fusion = training.fit_fusion(cohort, training_plan, detector, plan.work / "fusion", say)
+    join(plan.out, fusion, detector, _text(plan))
 
 
 def _drawn(plan: BundlePlan, size: CohortPlan, say: Say) -> Cohort:

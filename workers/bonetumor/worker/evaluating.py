@@ -133,18 +133,17 @@ def _add_resplits(
 def _strangeness(
     cohort: Cohort, patients: Sequence[PatientRecord], bundle: Bundle, folder: Path
 ) -> dict[str, Any]:
-    """How well the distance from the training images tells the folder's pictures apart."""
+    """How well the gate tells the folder's pictures from the cohort's."""
     detector = YoloDetector(bundle, device="cpu")
-    threshold = float(bundle.manifest.detector["familiarity_threshold"])
     familiar = [
-        detector.familiarity(image)
+        detector.strangeness(image)
         for record in patients
         for _, image in load_images(cohort, record, [])
     ]
     refused, strange = 0, []
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         try:
-            strange += [detector.familiarity(image) for image in read_images(path)]
+            strange += [detector.strangeness(image) for image in read_images(path)]
         except BoneTumorError:
             refused += 1  # refused by rule: no radiograph, or no image at all
     return {
@@ -152,8 +151,8 @@ def _strangeness(
         "strange": len(strange),
         "refused_by_rule": refused,
         "auroc": classes.separation(strange, familiar),
-        "strange_flagged": sum(d > threshold for d in strange),
-        "familiar_flagged": sum(d > threshold for d in familiar),
+        "strange_flagged": sum(s > 1 for s in strange),
+        "familiar_flagged": sum(s > 1 for s in familiar),
     }
 
 
@@ -169,7 +168,7 @@ def predict(
     sure: list[tuple[tuple[bool, float], Detection, ClinicalImage]] = []
     size: tuple[int, ...] | None = None
     for described, image in load_images(cohort, record, into.problems):
-        looked = look([image], model)
+        looked = look([image], model.detector)
         into.images.append(
             ScoredImage(
                 patient=record.group or record.patient,

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,16 @@ import torch
 from numpy.typing import NDArray
 
 from bonetumor.cohort.record import Cohort
+from bonetumor.detection.engine import build_engine
+from bonetumor.detection.familiarity import Familiarity, fit_familiarity
 from bonetumor.detection.letterbox import letterbox
 from bonetumor.detection.scope import BEYOND_LIMBS, words_of
-from bonetumor.detection.train import DetectorTraining, fit_familiarity, read_checkpoint
-from bonetumor.detection.yolo import YoloDetector
+from bonetumor.detection.train import DetectorTraining, read_checkpoint
+from bonetumor.detection.yolo import YoloDetector, build_network
 from bonetumor.domain.errors import InvalidInput
 from bonetumor.evaluation.detection import ScoredImage, average_precision, operating_point
 from bonetumor.fusion.train import Trained
+from bonetumor.phantom.trunk import draw_trunk
 from bonetumor.weights.bundle import Bundle, open_bundle, write_bundle
 from bonetumor.worker.cohorts import load_images
 from bonetumor.worker.training import Say, labelled, report
@@ -28,9 +31,11 @@ from bonetumor.worker.training import Say, labelled, report
 _FALSE_POSITIVES_PER_NORMAL = 0.1
 _FAMILIAR = 0.995
 _FAMILIARITY_PATIENTS = 400
+_TRUNKS = 300
 _LEAST_SCORE = 0.01
 _STRAY = 0.01
 _ANY_DISTANCE = 1e12
+_STRANGE = ("familiarity_threshold", "trunk_threshold")
 _INTENDED_USE = "Research, demonstration and integration tests. Not for primary diagnosis."
 
 
@@ -73,13 +78,16 @@ class _Draft:
 def convert(
     out: Path, cohort: Cohort, checkpoint: Path, base: Bundle, text: BundleText, say: Say
 ) -> None:
-    """A bundle with the detector of a checkpoint and everything else of `base`.
+    """A bundle with the detector of a checkpoint and everything else of `base`; operating point
+    and figures come from the validation split, measured with what was written.
 
     Raises:
         InvalidInput: the checkpoint cannot be read.
         WeightsMismatch: its weights are not of the architecture that was noted beside it.
     """
-    write(out, cohort, checkpoint, _fusion_of(base), text, say)
+    problems: list[str] = []
+    draft = _draft(out, cohort, checkpoint, _fusion_of(base), text, problems)
+    _finish(draft, cohort, problems, say)
 
 
 def tune(out: Path, cohort: Cohort, base: Bundle, text: BundleText, say: Say) -> None:
@@ -115,15 +123,6 @@ def join(out: Path, fusion: Trained, base: Bundle, text: BundleText) -> None:
     draft.save({**base.manifest.metrics, "fusion": fusion.metrics})
 
 
-def write(
-    out: Path, cohort: Cohort, checkpoint: Path, fusion: Trained, text: BundleText, say: Say
-) -> None:
-    """Writes the bundle; operating point and figures come from the validation split, measured
-    with what was written."""
-    problems: list[str] = []
-    _finish(_draft(out, cohort, checkpoint, fusion, text, problems), cohort, problems, say)
-
-
 def _finish(
     draft: _Draft,
     cohort: Cohort,
@@ -136,14 +135,16 @@ def _finish(
     again. `found` is how well the detector finds, where that is known from elsewhere."""
     draft.save({})
     say("detector: finding the operating point on the validation split")
-    scored, distances = _measure(cohort, draft.out, problems)
+    scored, measures = _measure(cohort, draft.out, problems)
     if not scored:
         raise InvalidInput(
             "cohort: expected images in the validation split to set the operating point, got none"
         )
     draft.detector["score_threshold"] = operating_point(scored, _FALSE_POSITIVES_PER_NORMAL)
     if draft.detector["familiarity_threshold"] == _ANY_DISTANCE:
-        draft.detector["familiarity_threshold"] = float(np.quantile(distances, _FAMILIAR))
+        strange = (1 + _FAMILIAR) / 2  # each measure may call half of the rest strange
+        for name, values in zip(_STRANGE, zip(*measures, strict=True), strict=True):
+            draft.detector[name] = float(np.quantile(values, strange))
     if found is None:
         found = {"n": len(scored), "average_precision_at_0.5": average_precision(scored, 0.5)}
     draft.save(
@@ -180,27 +181,46 @@ def _draft(
     weights = read_checkpoint(checkpoint)
     seen: Counter[str] = Counter()
     squares = _squares(cohort, plan.image_size_px, seen, problems)
-    familiarity = fit_familiarity(weights, plan, squares)
+    familiarity = _familiarity_of(weights, plan, squares)
     return _Draft(
         out=out,
-        weights={
-            **weights,
-            "familiarity.mean": familiarity.mean,
-            "familiarity.precision": familiarity.precision,
-        },
+        weights={**weights, **familiarity.tensors()},
         detector={
             "architecture": plan.architecture,
             "image_size_px": plan.image_size_px,
             "score_threshold": _LEAST_SCORE,
             "iou_threshold": 0.45,
             "max_detections": 20,
-            "familiarity_threshold": _ANY_DISTANCE,
+            **dict.fromkeys(_STRANGE, _ANY_DISTANCE),
             "beyond": sorted(w for w in BEYOND_LIMBS if seen[w] <= _STRAY * seen.total()),
             "training": noted,
         },
         fusion=fusion,
         text=text,
     )
+
+
+def _familiarity_of(
+    weights: dict[str, torch.Tensor], plan: DetectorTraining, squares: Iterable[NDArray[np.uint8]]
+) -> Familiarity:
+    """How training pictures, and drawn ones of trunk and head, look to the backbone."""
+    engine = build_engine(
+        build_network(plan.architecture, weights),
+        side_px=plan.image_size_px,
+        device="cpu",
+        wanted="auto",
+    )
+    known, trunk = (
+        np.concatenate([engine(square[None])[1] for square in some])
+        for some in (squares, _trunks(plan.image_size_px))
+    )
+    return fit_familiarity(known, trunk)
+
+
+def _trunks(side_px: int) -> Iterator[NDArray[np.uint8]]:
+    for number in range(_TRUNKS):
+        pixels = draw_trunk(np.random.default_rng([0, number]), longest_px=side_px)
+        yield letterbox(np.asarray(pixels >> 4, np.uint8), side_px)[0]
 
 
 def _squares(
@@ -219,10 +239,10 @@ def _squares(
 
 def _measure(
     cohort: Cohort, bundle: Path, problems: list[str]
-) -> tuple[list[ScoredImage], list[float]]:
+) -> tuple[list[ScoredImage], list[tuple[float, float]]]:
     """What the detector finds on each validation image, and how unfamiliar each is."""
     detector = YoloDetector(open_bundle(bundle), device="cpu")
-    scored, distances = [], []
+    scored, measures = [], []
     for record, image in labelled(cohort, "validation", problems):
         found = detector.detect(image).detections
         scored.append(
@@ -233,8 +253,8 @@ def _measure(
                 longest_px=max(image.pixels.shape),
             )
         )
-        distances.append(detector.familiarity(image))
-    return scored, distances
+        measures.append(detector.measure(image))
+    return scored, measures
 
 
 def _training_of(checkpoint: Path) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def assess_files(settings: Settings, files: Sequence[Path], out: Console, *, as_
 def assess_file(path: Path, model: Model) -> dict[str, Any]:
     """One entry of the list: file, lesions and diagnosis, or the error."""
     try:
-        looked = look(read_images(path), model)
+        looked = look(read_images(path), model.detector)
         diagnosis = diagnose(looked, None, None, model)
     except BoneTumorError as error:
         return {"file": str(path), "error": {"code": error.code, "message": str(error)}}

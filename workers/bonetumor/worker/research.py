@@ -165,10 +165,15 @@ def train_fusion(
         Path | None, typer.Option(help="Local folder of BioBERT; else a small stand-in")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of all chance")] = 11,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(help="Bundle whose detector finds the lesions; else the shipped one"),
+    ] = None,
 ) -> None:
     """Trains the encoders and the fusion network, and calibrates them."""
     from bonetumor.fusion.network import RESNET_50, SMALL_RESNET
     from bonetumor.fusion.train import FusionTraining
+    from bonetumor.weights.bundle import open_bundle, shipped_bundle
     from bonetumor.worker import training
 
     sizes = {"small": SMALL_RESNET, "50": RESNET_50}
@@ -176,7 +181,8 @@ def train_fusion(
         raise typer.BadParameter(f"expected small or 50, got {resnet}")
     plan = FusionTraining(epochs=epochs, seed=seed, design=design, resnet=dict(sizes[resnet]))
     found = training.open_cohort(cohort, _say)
-    trained = training.fit_fusion(found, plan, work, _say, biobert=biobert)
+    detector = open_bundle(bundle or shipped_bundle())
+    trained = training.fit_fusion(found, plan, detector, work, _say, biobert=biobert)
     _say(json_format.dumps(trained.metrics))
 
 
@@ -331,7 +337,7 @@ def models_tune(
     ] = None,
 ) -> None:
     """The same networks with the operating point of a cohort's validation split: the least score
-    with at most one false box in ten normal images."""
+    with, at 95 % confidence, at most one false box in ten normal images."""
     from bonetumor.weights.bundle import open_bundle, shipped_bundle
     from bonetumor.worker import finishing, training
 

@@ -7,24 +7,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from bonetumor.cohort.record import Cohort, ImageRecord, Split, read_cohort
+from bonetumor.cohort.record import Cohort, ImageRecord, PatientRecord, Split, read_cohort
 from bonetumor.detection.train import DetectorTraining, LabelledPicture, train_detector
+from bonetumor.detection.yolo import YoloDetector
 from bonetumor.domain.assessment import TumourClass
 from bonetumor.domain.errors import InvalidInput
-from bonetumor.domain.image import BoundingBox, ClinicalImage
+from bonetumor.domain.image import BoundingBox, ClinicalImage, Corners, iou
+from bonetumor.domain.pathology import SlideTiles
+from bonetumor.fusion.classifier import modalities
 from bonetumor.fusion.evidence import CaseTensors, Preparation
 from bonetumor.fusion.text import read_text_encoder, stand_in_vocabulary, tokenizer_from
 from bonetumor.fusion.train import FusionTraining, Trained, train_fusion
-from bonetumor.slides.pictures import SlidePictures
-from bonetumor.weights.bundle import open_bundle
+from bonetumor.service.assess import look
+from bonetumor.weights.bundle import Bundle, open_bundle
 from bonetumor.worker.cohorts import load_images, load_slides, panel_of
+from bonetumor.worker.thinking import build_slides, choose_device
 
 Say = Callable[[str], None]
-_MAX_TILES = 6
+_MEETS = 0.1  # a found box that covers less of the true one shows something else
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -63,10 +66,17 @@ def fit_detector(
 
 
 def fit_fusion(
-    cohort: Cohort, plan: FusionTraining, work: Path, say: Say, *, biobert: Path | None = None
+    cohort: Cohort,
+    plan: FusionTraining,
+    detector: Bundle,
+    work: Path,
+    say: Say,
+    *,
+    biobert: Path | None = None,
 ) -> Trained:
     """Trains the fusion network on the cohort and leaves it in `work`.
 
+    `detector`: the bundle whose boxes it learns on, which are those that it will be asked about.
     `biobert`: folder of the BERT that the text encoder begins as; else the small stand-in.
     """
     work.mkdir(parents=True, exist_ok=True)
@@ -77,17 +87,18 @@ def fit_fusion(
         plan = dataclasses.replace(plan, bert=text.sizes, cased=text.cased)
     tokenizer = tokenizer_from(vocabulary, cased=plan.cased)
     preparation = Preparation(plan.crop_px, plan.tile_px, tokenizer)
-    problems: list[str] = []
+    cases = Cases(cohort, preparation, plan, detector)
+    say("fusion: the detector looks at the patients")
     trained = train_fusion(
         plan,
-        list(_cases(cohort, "train", preparation, plan, problems)),
-        list(_cases(cohort, "validation", preparation, plan, problems)),
+        list(cases.to_learn()),
+        list(cases.to_calibrate()),
         vocabulary,
         say,
         checkpoint=work / "fusion.checkpoint",
         text_weights=weights,
     )
-    report(problems, say)
+    report(cases.problems, say)
     save_file({k: v.contiguous() for k, v in trained.state.items()}, work / "fusion.safetensors")
     kept = {"vocabulary": vocabulary, "config": trained.config, "metrics": trained.metrics}
     (work / "fusion.json").write_text(json.dumps(kept))
@@ -126,44 +137,62 @@ def pictures(cohort: Cohort, part: Split, problems: list[str]) -> Iterator[Label
         yield LabelledPicture(name=record.file, pixels=image.pixels, boxes=record.boxes)
 
 
-def _cases(
-    cohort: Cohort, part: Split, preparation: Preparation, plan: FusionTraining, problems: list[str]
-) -> Iterator[tuple[CaseTensors, int]]:
-    """Each patient of a known class once for every image with a box."""
-    slides = SlidePictures(tile_px=plan.tile_px, max_tiles=_MAX_TILES)
-    for record in cohort.of(part):
-        if record.tumour_class is None:
-            continue
-        label = list(TumourClass).index(record.tumour_class)
-        tiles = load_slides(cohort, record, slides, problems)
-        panel = panel_of(record)
-        seen = False
-        for described, image in load_images(cohort, record, problems):
-            if described.boxes and not (part != "train" and seen):
-                box = _jittered(largest(described.boxes), f"{plan.seed} {described.file}")
-                yield preparation.prepare(image, box, tiles, panel), label
-                seen = True
-        if not seen and tiles:
-            yield preparation.prepare(None, None, tiles, panel), label
+class Cases:
+    """Patients of a known class, with the lesion where the detector finds it."""
+
+    def __init__(
+        self, cohort: Cohort, preparation: Preparation, plan: FusionTraining, detector: Bundle
+    ) -> None:
+        self._cohort = cohort
+        self._preparation = preparation
+        self._detector = YoloDetector(detector, device=choose_device("auto"))
+        self._slides = build_slides(plan.tile_px)
+        self.problems: list[str] = []
+
+    def to_learn(self) -> Iterator[tuple[CaseTensors, int]]:
+        """Each patient once for every image with a box: the found one, else the true one."""
+        for record, label, tiles in self._known("train"):
+            panel = panel_of(record)
+            shown = [
+                (image, self._found(image, described.boxes))
+                for described, image in load_images(self._cohort, record, self.problems)
+                if described.boxes
+            ]
+            for image, box in shown:
+                yield self._preparation.prepare(image, box, tiles, panel), label
+            if not shown and tiles:
+                yield self._preparation.prepare(None, None, tiles, panel), label
+
+    def to_calibrate(self) -> Iterator[tuple[CaseTensors, int]]:
+        """Each patient once, as served: at the surest box, right or wrong, or without an image."""
+        for record, label, tiles in self._known("validation"):
+            images = load_images(self._cohort, record, self.problems)
+            looked = look((image for _, image in images), self._detector)
+            box = looked.surest.box if looked.surest else None
+            case = self._preparation.prepare(looked.best, box, tiles, panel_of(record))
+            if modalities(case):
+                yield case, label
+
+    def _known(self, part: Split) -> Iterator[tuple[PatientRecord, int, tuple[SlideTiles, ...]]]:
+        for record in self._cohort.of(part):
+            if record.tumour_class is not None:
+                tiles = load_slides(self._cohort, record, self._slides, self.problems)
+                yield record, list(TumourClass).index(record.tumour_class), tiles
+
+    def _found(self, image: ClinicalImage, true: tuple[Corners, ...]) -> BoundingBox:
+        """The box that the detector puts nearest to a true one, or the greatest true one."""
+        met = {
+            max(iou(d.box.as_tuple(), box) for box in true): d.box
+            for d in self._detector.detect(image).detections
+        }
+        best = max(met, default=0.0)
+        return met[best] if best >= _MEETS else _largest(true)
 
 
-def largest(boxes: Iterable[tuple[float, float, float, float]]) -> BoundingBox:
+def _largest(boxes: Iterable[Corners]) -> BoundingBox:
     """The box of the greatest area."""
     x0, y0, x1, y1 = max(boxes, key=lambda b: (b[2] - b[0]) * (b[3] - b[1]))
     return BoundingBox(x0=x0, y0=y0, x1=x1, y1=y1)
-
-
-def _jittered(box: BoundingBox, key: str) -> BoundingBox:
-    """The true box as a detector would give it: a little off, the same for the same key."""
-    rng = np.random.default_rng(list(key.encode()))
-    width, height = box.x1 - box.x0, box.y1 - box.y0
-    shift = rng.normal(0, 0.06, 4) * np.array([width, height, width, height])
-    return BoundingBox(
-        x0=float(box.x0 + shift[0]),
-        y0=float(box.y0 + shift[1]),
-        x1=float(box.x1 + shift[2]),
-        y1=float(box.y1 + shift[3]),
-    )
 
 
 def report(problems: list[str], say: Say) -> None:

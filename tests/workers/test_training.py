@@ -1,0 +1,96 @@
+"""What the fusion network learns on: the lesion where the detector finds it."""
+
+import pytest
+import torch
+
+from bonetumor.cohort.record import read_cohort, write_cohort
+from bonetumor.domain.image import BoundingBox
+from bonetumor.domain.lesion import Detection
+from bonetumor.fusion.evidence import Preparation, crop
+from bonetumor.fusion.text import stand_in_vocabulary, tokenizer_from
+from bonetumor.fusion.train import FusionTraining
+from bonetumor.service.ports import Findings
+from bonetumor.weights.bundle import open_bundle, shipped_bundle
+from bonetumor.worker import training
+from bonetumor.worker.cohorts import CohortPlan, load_images, make_cohort
+
+FAR = (0.0, 0.0, 3.0, 3.0)
+
+
+class Scripted:
+    """A detector that answers every image with the same boxes and scores."""
+
+    def __init__(self, *answers):
+        self.answers = answers
+
+    def __call__(self, _bundle, device):
+        return self
+
+    def detect(self, image):
+        found = (
+            Detection(image=image.reference, box=_box(corners), score=score)
+            for corners, score in self.answers
+        )
+        return Findings(detections=tuple(found), out_of_distribution=False)
+
+    def detect_all(self, images):
+        for image in images:
+            yield image, self.detect(image)
+
+
+def _box(corners):
+    x0, y0, x1, y1 = corners
+    return BoundingBox(x0=x0, y0=y0, x1=x1, y1=y1)
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    """A patient to learn on and one to calibrate with, of one image each."""
+    folder = tmp_path_factory.mktemp("cohort")
+    list(make_cohort(CohortPlan(patients=8, normals=0, seed=6, longest_px=240), folder))
+    alone = [r for r in read_cohort(folder).patients if len(r.images) == 1 and r.images[0].boxes]
+    parts = ("train", "validation")
+    chosen = [r.model_copy(update={"split": p}) for r, p in zip(alone, parts, strict=False)]
+    write_cohort(folder, chosen)
+    return read_cohort(folder)
+
+
+def _crops(cohort, monkeypatch, part, *answers):
+    monkeypatch.setattr(training, "YoloDetector", Scripted(*answers))
+    preparation = Preparation(96, 128, tokenizer_from(stand_in_vocabulary()))
+    cases = training.Cases(cohort, preparation, FusionTraining(), open_bundle(shipped_bundle()))
+    made = cases.to_learn() if part == "train" else cases.to_calibrate()
+    [(described, image)] = load_images(cohort, next(iter(cohort.of(part))), [])
+    return [c.crop for c, _ in made], described.boxes[0], image
+
+
+def _near(box):
+    x0, y0, x1, y1 = box
+    return (x0, y0, x1 + (x1 - x0) / 4, y1)
+
+
+def _of(cohort, part):
+    return next(iter(cohort.of(part))).images[0].boxes[0]
+
+
+def test_it_learns_at_the_found_box_that_meets_the_true_one(cohort, monkeypatch):
+    near = _near(_of(cohort, "train"))
+    [seen], _, image = _crops(cohort, monkeypatch, "train", (FAR, 0.9), (near, 0.3))
+    assert torch.equal(seen, crop(image.pixels, _box(near), 96))
+
+
+@pytest.mark.parametrize("answers", [(), ((FAR, 0.9),)])
+def test_where_nothing_meets_it_the_true_box_is_learnt_on(cohort, monkeypatch, answers):
+    [seen], true, image = _crops(cohort, monkeypatch, "train", *answers)
+    assert torch.equal(seen, crop(image.pixels, _box(true), 96))
+
+
+def test_it_is_calibrated_at_the_surest_box_right_or_wrong(cohort, monkeypatch):
+    near = _near(_of(cohort, "validation"))
+    [seen], _, image = _crops(cohort, monkeypatch, "validation", (FAR, 0.9), (near, 0.3))
+    assert torch.equal(seen, crop(image.pixels, _box(FAR), 96))
+
+
+def test_it_is_calibrated_without_an_image_where_nothing_is_found(cohort, monkeypatch):
+    crops, _, _ = _crops(cohort, monkeypatch, "validation")
+    assert crops == [None]
