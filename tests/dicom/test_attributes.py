@@ -112,7 +112,7 @@ JAPANESE = "Yamada^Tarou=山田^太郎=やまだ^たろう"
 )
 @pytest.mark.filterwarnings("ignore")
 def test_names_are_told_in_the_characters_that_they_came_in(site, tmp_path, stated, name, written):
-    """Where the standard has those; else in UTF-8."""
+    """Where highdicom has those; else in UTF-8."""
     image = studies.dataset(433, 320)
     image.SpecificCharacterSet, image.PatientName = stated, name
     path = tmp_path / "named.dcm"
@@ -126,7 +126,8 @@ def test_names_are_told_in_the_characters_that_they_came_in(site, tmp_path, stat
 
 
 @pytest.mark.parametrize(
-    ("stated", "said"), [("P1\0\0", "P1"), (" P1 ", "P1"), ("P\x0b1\0x", "P\ufffd1\ufffdx")]
+    ("stated", "said"),
+    [("P1\0\0", "P1"), (" P1 ", "P1"), ("P1\r\n", "P1"), ("P\x0b1\0x", "P\ufffd1\ufffdx")],
 )
 def test_control_characters_are_no_part_of_an_identifier(tmp_path, stated, said):
     path = odd_image(tmp_path, 432, "PatientID", stated)
@@ -147,6 +148,18 @@ def test_a_type_that_does_not_exist_states_nothing(tmp_path, keyword, value):
     assert read_header(read_file(path, pixels=False)) != nothing
     without_a_type(path, keyword)
     assert read_header(read_file(path, pixels=False)) == nothing
+
+
+@pytest.mark.parametrize("characters", ["ISO_IR 100", "latin1"])
+def test_a_private_element_of_no_type_costs_nothing(tmp_path, characters):
+    image = studies.dataset(434, 320)
+    image.SpecificCharacterSet = "ISO_IR 100"
+    image.private_block(0x0011, "PHANTOM", create=True).add_new(1, "LO", "abcd")
+    path = tmp_path / "private.dcm"
+    image.save_as(path)
+    odd = path.read_bytes().replace(b"LO\x04\x00abcd", b"Q?\x04\x00abcd")
+    path.write_bytes(odd.replace(b"ISO_IR 100", characters.encode().ljust(10)))
+    assert read_header(read_file(path, pixels=False)).patient.patient_id == image.PatientID
 
 
 @pytest.mark.parametrize(

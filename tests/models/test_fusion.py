@@ -292,6 +292,7 @@ def test_contributions_sum_to_the_whole_way_and_the_heat_map_lies_on_the_crop(cl
     assert set(diagnosis.contributions) == set(Modality)
     region, box = diagnosis.heat_map.region, evidence.box
     assert region.x0 < box.x0 < box.x1 < region.x1
+    assert max(max(row) for row in diagnosis.heat_map.values) == pytest.approx(1.0)
     blind = classifier.diagnose(_evidence(5, (Modality.PATHOLOGY,))[1])
     assert blind.heat_map is None
     assert list(blind.contributions) == [Modality.PATHOLOGY]

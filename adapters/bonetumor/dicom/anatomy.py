@@ -100,9 +100,13 @@ def body_part(image: Dataset) -> str:
     return next((w for code, w in _WORDS.items() if concept == Concept(code, "SCT", "")), "")
 
 
+def laterality(image: Dataset) -> str:
+    """The side as the image states it, else as its series does; empty where neither does."""
+    return said(image, "ImageLaterality") or said(image, "Laterality")
+
+
 def finding_site(image: Dataset) -> tuple[Code | None, Code | None]:
     """The site and its laterality; None where the image does not say."""
-    side = said(image, "ImageLaterality") or said(image, "Laterality")
     region = image.get("AnatomicRegionSequence")
     site = _BODY_PARTS.get(said(image, "BodyPartExamined"))
     if region and region[0].get("CodeValue") and region[0].get("CodeMeaning"):
@@ -111,7 +115,7 @@ def finding_site(image: Dataset) -> tuple[Code | None, Code | None]:
             str(region[0].CodingSchemeDesignator),
             str(region[0].CodeMeaning),
         )
-    return site, _LATERALITY.get(side)
+    return site, _LATERALITY.get(laterality(image))
 
 
 def projected_part(image: Dataset) -> str:
@@ -119,5 +123,4 @@ def projected_part(image: Dataset) -> str:
     if str(image.get("Modality") or "") not in _PROJECTIONS:
         return ""
     part = body_part(image)
-    side = said(image, "ImageLaterality") or said(image, "Laterality")
-    return f"{part} {side}".strip() if part else ""
+    return f"{part} {laterality(image)}".strip() if part else ""

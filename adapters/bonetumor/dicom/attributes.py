@@ -8,6 +8,7 @@ import math
 import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from string import whitespace
 
 from pydicom import DataElement, Dataset
 from pydicom.tag import Tag
@@ -44,10 +45,10 @@ def drop_unreadable(dataset: Dataset) -> None:
 def said(dataset: Dataset, keyword: str) -> str:
     """A short text without what pads it; nothing where the attribute is absent.
 
-    A control character, which the standard has in none (PS3.5 6.2) and FHIR and PostgreSQL do not
-    take, becomes U+FFFD: as part of an identifier it then meets no other patient's.
+    A control character within, which FHIR servers and PostgreSQL do not take, becomes U+FFFD: as
+    part of an identifier it then meets no other patient's.
     """
-    text = str(dataset.get(keyword) or "").strip(" \0")
+    text = str(dataset.get(keyword) or "").strip(whitespace + "\0")
     return "".join("\ufffd" if unicodedata.category(c) in _NO_TEXT else c for c in text)
 
 

@@ -10,6 +10,7 @@ from highdicom.sc import SCImage
 from PIL import Image
 from pydicom import Dataset
 
+from bonetumor.dicom.anatomy import laterality
 from bonetumor.dicom.authorship import (
     MANUFACTURER,
     SERIES_DESCRIPTION,
@@ -97,7 +98,7 @@ def _as_dicom(
     at: datetime,
 ) -> Dataset:
     complete = with_type_2(reference)
-    side = str(complete.get("ImageLaterality") or complete.get("Laterality") or "")
+    side = laterality(complete)
     made = SCImage.from_ref_dataset(
         ref_dataset=complete,
         pixel_array=np.asarray(picture),
@@ -110,13 +111,11 @@ def _as_dicom(
         instance_number=number,
         manufacturer=MANUFACTURER,
         patient_orientation=("L", "F"),  # which highdicom requires; emptied below
-        laterality=side if side in ("L", "R") else None,
         transfer_syntax_uid="1.2.840.10008.1.2.1",
         series_description=f"{SERIES_DESCRIPTION} (picture)",
         contributing_equipment=[made_by] if made_by is not None else None,
     )
-    if "Laterality" not in made:
-        made.Laterality = ""
+    made.Laterality = side if side in ("L", "R") else ""  # type 2C
     made.PatientOrientation = ""  # type 2C: a picture with strips of text has none
     made.Modality = "OT"
     made.ImageType = ["DERIVED", "SECONDARY"]

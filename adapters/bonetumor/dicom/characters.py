@@ -14,13 +14,14 @@ _KNOWN = {value.value for value in SpecificCharacterSetValues} - {"ISO 2022 IR 5
 
 
 def settle_characters(image: Dataset) -> None:
-    """The image's text, read as it states; from then on in the same set, or in UTF-8 where it
-    states none that the standard has, as some devices do."""
+    """Makes an image state its own set as highdicom takes it, or UTF-8 where highdicom has no such.
+
+    Its text must have been read before (`drop_unreadable`): it is read by what the image states.
+    """
     stated = image.get("SpecificCharacterSet")
     values = [stated] if isinstance(stated, str) else list(stated or [])
     if not any(values):
         return
-    image.decode()
     if len(values) > 1:
         values[0] = values[0] or _PLAIN  # as the standard says that an empty first value is read
     image.SpecificCharacterSet = values if _is_one(values) else _UTF_8

@@ -9,7 +9,7 @@ import pydicom
 from pydicom import Dataset
 from pydicom.errors import InvalidDicomError
 
-from bonetumor.dicom.anatomy import body_part
+from bonetumor.dicom.anatomy import body_part, laterality
 from bonetumor.dicom.attributes import drop_unreadable, refusing, said
 from bonetumor.dicom.characters import settle_characters
 from bonetumor.dicom.inbox import Spool
@@ -130,7 +130,7 @@ def read_header(dataset: Dataset) -> StudyHeader:
         acquired_at=_acquired_at(dataset),
         modality=said(dataset, "Modality") or "OT",
         body_part=body_part(dataset) or None,
-        laterality=said(dataset, "ImageLaterality") or said(dataset, "Laterality") or None,
+        laterality=laterality(dataset) or None,
     )
 
 

@@ -101,9 +101,8 @@ class Dicomweb:
         if answer.is_success or answer.status_code in taken:
             return answer
         said = f"archive: expected Success over DICOMweb, got {answer.status_code}"
-        if answer.status_code == 401:  # credentials can be put right: what is to do waits for that
-            raise ArchiveUnavailable("archive: expected our credentials to be taken, got 401")
-        if answer.status_code in (408, 425, 429) or answer.status_code >= 500:
+        # 401: credentials can be put right, and what is to do waits for that.
+        if answer.status_code in (401, 408, 425, 429) or answer.status_code >= 500:
             raise ArchiveUnavailable(said)
         raise Rejected(said)
 

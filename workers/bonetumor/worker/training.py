@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from bonetumor.cohort.record import Cohort, ImageRecord, PatientRecord, Split, read_cohort
+from bonetumor.detection.familiarity import without_familiarity
 from bonetumor.detection.train import DetectorTraining, LabelledPicture, train_detector
 from bonetumor.detection.yolo import YoloDetector
 from bonetumor.domain.assessment import TumourClass
@@ -43,7 +44,8 @@ def detector_of(bundle: Path | None) -> Start | None:
     if bundle is None:
         return None
     opened = open_bundle(bundle)
-    return Start(name=opened.manifest.version, weights=opened.tensors("detector.safetensors"))
+    weights = without_familiarity(opened.tensors("detector.safetensors"))
+    return Start(name=opened.manifest.version, weights=weights)
 
 
 def fit_detector(
