@@ -75,20 +75,20 @@ def errand(step, study="1.2.3", destination="", content=Content.RESULT):
     return Errand(study_instance_uid=study, step=step, destination=destination, content=content)
 
 
-def walk_to_deliveries(ledger, *destinations, key="k"):
+def walk_to_deliveries(ledger, *destinations, key="k", study="1.2.3"):
     """Gathers, assesses and dispatches a complete study."""
     for step, state, saved, names in (
         (Step.GATHER, StudyState.GATHERED, EVIDENCE, ()),
         (Step.ASSESS, StudyState.ASSESSED, assessment(key), ()),
         (Step.DISPATCH, StudyState.DELIVERING, None, destinations),
     ):
-        claim = ledger.claim(errand(step), "me")
+        claim = ledger.claim(errand(step, study), "me")
         ledger.finish(claim, state, saved, "done", deliver_to=names)
 
 
-def deliver(ledger, step, destination="pacs", again_at=None, content=Content.RESULT):
+def deliver(ledger, step, destination="pacs", again_at=None, content=Content.RESULT, study="1.2.3"):
     """One step of one delivery."""
-    claim = ledger.claim(errand(step, destination=destination, content=content), "me")
+    claim = ledger.claim(errand(step, study, destination, content), "me")
     ledger.finish(claim, STATE_AFTER[step], None, "done", again_at)
     return claim
 

@@ -14,7 +14,13 @@ from bonetumor.store.schema import SCHEMA, metadata
 from kit.ledger import assessment, complete, deliver, errand, instance, shelved, walk_to_deliveries
 
 WIDENED = ("patient_id", "accession_number")
+BACK_TO_5 = (
+    "DROP TABLE workitem_studies",
+    "DROP TABLE workitems",
+    "UPDATE alembic_version SET version_num = '5'",
+)
 BACK_TO_4 = (
+    *BACK_TO_5,
     *(f"ALTER TABLE reports ALTER COLUMN {name} TYPE VARCHAR(64)" for name in WIDENED),
     "DROP TABLE commitments",
     "CREATE TABLE commitments (transaction_uid VARCHAR(64) PRIMARY KEY, committed INTEGER)",
@@ -51,7 +57,7 @@ BACK_TO_1 = (
     "DROP TABLE reports",
     "DROP INDEX studies_by_next_attempt",
 )
-BACK = {1: BACK_TO_1, 2: BACK_TO_2, 3: BACK_TO_3, 4: BACK_TO_4}
+BACK = {1: BACK_TO_1, 2: BACK_TO_2, 3: BACK_TO_3, 4: BACK_TO_4, 5: BACK_TO_5}
 
 
 def run(url, *statements):

@@ -40,7 +40,12 @@ def test_it_follows_the_settings():
     assert "confirmed by QIDO-RS" in said
     assert "Encapsulated PDF Storage" in said.split("### web")[1]
     assert "Comprehensive 3D SR" not in said.split("### web")[1]
+    worklist = {"dicomweb_url": "https://worklist/rs", "label": "AI"}
+    said = statement(settings(worklist=worklist))
+    assert "| UPS-RS | yes | no |" in said
+    assert "| Worklist Label | (0074,1202) | AI |" in said
     bare = statement(Settings())
+    assert "### Worklist" not in bare
     assert "No archive is asked" in bare
     assert "No destination is configured" in bare
 

@@ -13,6 +13,7 @@ from bonetumor.worker.settings import SETTINGS_VARIABLE, Settings, read_settings
 
 ARCHIVE = '[archive]\nhost = "pacs"\nport = 104\nae_title = "PACS"\n'
 EHR = '[ehr]\nbase_url = "https://ehr.example"\nidentifier_systems = {}\n'
+WORKLIST = '[worklist]\ndicomweb_url = "https://worklist.example/rs"\n'
 EXAMPLE = Path(__file__).resolve().parents[2] / "deploy" / "settings.example.toml"
 
 
@@ -39,6 +40,7 @@ def test_everything_that_the_example_leaves_out_is_valid_too(tmp_path):
     assert len(settings.rules) == 1
     assert settings.ehr.hl7.port == 2575
     assert settings.web.port == 8080
+    assert settings.worklist.label == "BONE-AI"
     assert settings.retention.keep_days == 30
     assert settings.bucket.local_hours == 24
     assert settings.ehr.local_codes == {"https://hospital.example/lab|AP": "alp"}
@@ -79,6 +81,10 @@ def test_settings_cannot_be_changed_once_read():
         (f'{EHR}attachment_origins = ["pathology.example"]', "ehr.attachment_origins"),
         ('[[destinations]]\nname = "d"\ndicomweb_url = "pacs/dicom-web"', "dicomweb_url"),
         ('[bucket]\nname = "images"\n[listener]\nmax_object_bytes = 6000000000', "5368709120"),
+        (f"{ARCHIVE}{WORKLIST}", "worklist.*every workitem would be claimed"),
+        (f'{ARCHIVE}{WORKLIST}workitem = "AI-BONE"', "worklist.workitem"),
+        (f'{WORKLIST}label = "AI"', "worklist: expected an archive"),
+        (f'{ARCHIVE}fetch = "off"\n{WORKLIST}label = "AI"', "worklist: expected an archive"),
     ],
 )
 def test_a_wrong_field_is_named(tmp_path, text, field):

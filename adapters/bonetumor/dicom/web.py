@@ -43,7 +43,7 @@ class Dicomweb:
         before: list[dict[str, Any]] = []
         while True:
             page = {"limit": str(_PAGE), **query, "offset": str(len(found))}
-            answer = self._call(
+            answer = self.call(
                 "GET", path, params=page, headers={"Accept": "application/dicom+json"}
             )
             with _reading_json():
@@ -60,11 +60,11 @@ class Dicomweb:
     def retrieve(self, path: str) -> httpx.Response:
         """WADO-RS of whole objects in the transfer syntax that they are stored in."""
         accept = 'multipart/related; type="application/dicom"; transfer-syntax=*'
-        return self._call("GET", path, headers={"Accept": accept})
+        return self.call("GET", path, headers={"Accept": accept})
 
     def delete(self, path: str) -> None:
         """DELETE, which the standard does not know and some archives offer."""
-        self._call("DELETE", path)
+        self.call("DELETE", path)
 
     def store(self, study: str, objects: Sequence[Dataset]) -> dict[str, int]:
         """STOW-RS; the failure reason of each object that was not taken, by SOP Instance UID."""
@@ -76,9 +76,7 @@ class Dicomweb:
         body = b"\r\n".join(parts) + f"\r\n--{boundary}--\r\n".encode()
         kind = f'multipart/related; type="application/dicom"; boundary={boundary}'
         headers = {"Content-Type": kind, "Accept": "application/dicom+json"}
-        answer = self._call(
-            "POST", f"/studies/{study}", content=body, headers=headers, taken=(409,)
-        )
+        answer = self.call("POST", f"/studies/{study}", content=body, headers=headers, taken=(409,))
         with _reading_json():
             said = answer.json() if answer.content else {}
             failed = {
@@ -89,9 +87,15 @@ class Dicomweb:
             raise Rejected("archive: expected it to store, got 409 without a reason")
         return failed
 
-    def _call(
+    def call(
         self, method: str, path: str, *, taken: Sequence[int] = (), **more: Any
     ) -> httpx.Response:
+        """Any request; `taken` are statuses beside Success that are the caller's to judge.
+
+        Raises:
+            ArchiveUnavailable: no answer, or one that asks for another try.
+            Rejected: any other answer.
+        """
         try:
             answer = self._http.request(method, self._base_url + path, **more)
         except httpx.HTTPError as error:

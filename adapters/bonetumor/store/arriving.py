@@ -10,6 +10,7 @@ from bonetumor.domain.uid import UID
 from bonetumor.service.ledger import Closing, Receiving
 from bonetumor.store.database import study_row
 from bonetumor.store.delivering import Delivering
+from bonetumor.store.performing import asked_for
 from bonetumor.store.rows import utc
 from bonetumor.store.schema import (
     announced,
@@ -126,18 +127,20 @@ class Arriving(Delivering):
             count = connection.scalar(
                 select(func.count()).where(instances.c.study_instance_uid == study)
             )
+            is_asked_for, is_urgent = asked_for(connection, study)
+            is_urgent |= closing.urgent
             connection.execute(
                 update(studies)
                 .where(studies.c.study_instance_uid == study)
                 .values(
                     state=StudyState.COMPLETE,
                     completeness=closing.completeness,
-                    urgent=closing.urgent,
+                    urgent=is_urgent,
                     problem=None,
                     updated_at=self._clock(),
                 )
             )
-            urgent = "; urgent" if closing.urgent else ""
+            urgent = "; urgent" if is_urgent else ""
             self._event(
                 connection,
                 study,
@@ -145,7 +148,8 @@ class Arriving(Delivering):
                 StudyState.COMPLETE,
                 f"{count} instances; {closing.completeness}{urgent}",
             )
-            if closing.unwanted is not None and not row["wanted_by_hand"]:
+            is_asked_for |= bool(row["wanted_by_hand"])
+            if closing.unwanted is not None and not is_asked_for:
                 self._set_aside(connection, study, closing.revision, closing.unwanted)
             elif closing.doubt is not None:
                 at, then, why = StudyState.COMPLETE, StudyState.HELD, closing.doubt

@@ -4,6 +4,7 @@ from bonetumor.store.arriving import Arriving
 from bonetumor.store.attending import Attending
 from bonetumor.store.deciding import Deciding
 from bonetumor.store.looking import Looking
+from bonetumor.store.performing import Performing
 from bonetumor.store.receiving import Receiving
 from bonetumor.store.retaining import Retaining
 from bonetumor.store.shelving import Shelving
@@ -11,7 +12,9 @@ from bonetumor.store.upgrade import bring_up
 from bonetumor.store.working import Working
 
 
-class SqlLedger(Receiving, Arriving, Working, Looking, Deciding, Retaining, Attending, Shelving):
+class SqlLedger(
+    Receiving, Arriving, Working, Looking, Deciding, Performing, Retaining, Attending, Shelving
+):
     """Studies, instances, steps and events in a relational database."""
 
     def close(self) -> None:

@@ -20,7 +20,7 @@ from sqlalchemy import (
 )
 
 # The newest revision in `migrations/versions`: whoever changes a table here adds one there.
-SCHEMA = "5"
+SCHEMA = "6"
 
 metadata = MetaData()
 
@@ -171,6 +171,29 @@ procedure_steps = Table(
     Column("study_instance_uid", _UID, nullable=False),
     Column("is_over", Boolean, nullable=False),
     Index("procedure_steps_by_study", "study_instance_uid"),
+)
+
+# Workitems of a worklist that we perform, or did. One that is not claimed is about to be.
+workitems = Table(
+    "workitems",
+    metadata,
+    Column("workitem_uid", _UID, primary_key=True),
+    Column("transaction_uid", _UID, nullable=False),
+    Column("urgent", Boolean, nullable=False),
+    Column("begun_at", DateTime(timezone=True), nullable=False),
+    Column("claimed_at", DateTime(timezone=True)),
+    Column("ended_at", DateTime(timezone=True)),
+    # How it ended.
+    Column("said", Text, nullable=False, default=""),
+    Index("workitems_by_end", "ended_at"),
+)
+
+workitem_studies = Table(
+    "workitem_studies",
+    metadata,
+    Column("workitem_uid", _UID, ForeignKey("workitems.workitem_uid"), primary_key=True),
+    Column("study_instance_uid", _UID, primary_key=True),
+    Index("workitem_studies_by_study", "study_instance_uid"),
 )
 
 # Deletion records. The files go after the rows; `files_gone_at` is when none of them was left.

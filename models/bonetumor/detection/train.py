@@ -58,7 +58,8 @@ def train_detector(
 ) -> Path:
     """Trains and answers the path of the best checkpoint under `folder`.
 
-    `start_from`: weights to begin with; what of them does not fit the architecture is left out.
+    `start_from`: weights to begin with, widened (`widening.fitting`) if they are of a narrower
+    architecture of equal depth; what of them does not fit is left out.
     A run that was cut off goes on from its last checkpoint if `folder` still holds it.
 
     Raises:

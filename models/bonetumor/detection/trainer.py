@@ -12,6 +12,7 @@ import torch
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.tasks import DetectionModel
 
+from bonetumor.detection.widening import fitting
 from bonetumor.weights.precision import half_precision
 
 
@@ -42,11 +43,8 @@ class BoneTrainer(DetectionTrainer):
         if weights:
             model.load(weights)
         elif self.start_from:
-            own = model.state_dict()
-            fitting = {
-                k: v for k, v in self.start_from.items() if k in own and v.shape == own[k].shape
-            }
-            model.load_state_dict(fitting, strict=False)
+            weights = fitting(self.start_from, model.state_dict(), seed=self.args.seed)
+            model.load_state_dict(weights, strict=False)
         model.to(memory_format=torch.channels_last)
         return model
 

@@ -21,6 +21,7 @@ from bonetumor.domain.progress import (
 )
 from bonetumor.domain.study import Instance, Study
 from bonetumor.domain.uid import UID
+from bonetumor.domain.workitem import Performance, Workitem
 from bonetumor.service.retain import RetentionLedger
 from bonetumor.service.shelf import Shelf
 
@@ -327,6 +328,30 @@ class Desk(Protocol):
         ...
 
 
+class WorkitemLedger(Protocol):
+    """The part of the ledger that knows which workitems of a worklist we perform."""
+
+    def begin_workitem(self, workitem: Workitem, transaction: UID) -> bool:
+        """Remembers that we are about to claim it; False where we have done so before."""
+        ...
+
+    def note_claimed(self, workitem: UID) -> None:
+        """Remembers that it is ours: its studies are wanted, whatever the rules say."""
+        ...
+
+    def forget_workitem(self, workitem: UID) -> None:
+        """Forgets one that is not ours after all."""
+        ...
+
+    def performances(self) -> Sequence[Performance]:
+        """Every workitem that was begun and has not ended, the oldest first."""
+        ...
+
+    def end_workitem(self, workitem: UID, said: str) -> None:
+        """Remembers how it ended, in words."""
+        ...
+
+
 class Leases(Protocol):
     """The part of the ledger that whoever supervises workers needs."""
 
@@ -357,6 +382,7 @@ class Ledger(
     Desk,
     RetentionLedger,
     Shelf,
+    WorkitemLedger,
     Leases,
     Attendance,
     Protocol,

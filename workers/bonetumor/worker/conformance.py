@@ -46,6 +46,7 @@ def statement(settings: Settings) -> str:
         *_storage_scp(settings),
         *_told(),
         *_source(settings),
+        *_worklist(settings),
         *_destinations(settings),
         *_security(settings),
     ]
@@ -67,6 +68,7 @@ def _overview(settings: Settings) -> Sequence[str]:
                 ("Storage Commitment", _yes(settings.result_destinations), "no"),
                 ("MPPS, Instance Availability Notification", "no", "yes"),
                 ("STOW-RS, QIDO-RS, WADO-RS", _yes(_over_web(settings)), "no"),
+                ("UPS-RS", _yes(settings.worklist), "no"),
             ],
         ),
         "## 2 Application entities",
@@ -168,6 +170,29 @@ def _source(settings: Settings) -> Sequence[str]:
             f"{settings.listener.settle_s:g} s after the last image."
         ),
         _table(("SOP class", "UID", "use"), [(u.name, str(u), use) for u, use in services]),
+    )
+
+
+def _worklist(settings: Settings) -> Sequence[str]:
+    chosen = settings.worklist
+    if chosen is None:
+        return ()
+    keys = [
+        ("Procedure Step State", "(0074,1000)", "SCHEDULED"),
+        ("Input Readiness State", "(0040,4041)", "READY"),
+        ("Worklist Label", "(0074,1202)", chosen.label),
+        ("Scheduled Workitem Code Sequence", "(0040,4018)", chosen.workitem),
+        ("Scheduled Station Name Code Sequence", "(0040,4025)", chosen.station),
+    ]
+    return (
+        "### Worklist",
+        (
+            f"A performer of Unified Procedure Steps: {chosen.dicomweb_url} is searched every "
+            f"{chosen.every_s:g} s, and of what fits at most {chosen.at_once} workitems are "
+            "claimed at a time. Used are Search, Retrieve, Update and Change Workitem State "
+            "(PS3.18 11); there is no subscription, and requests to cancel are not heard."
+        ),
+        _table(("attribute", "tag", "value"), [row for row in keys if row[2]]),
     )
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from bonetumor.domain.errors import BoneTumorError, StorageUnavailable, Unavailable
 from bonetumor.domain.progress import STOPPED
-from bonetumor.worker import thinking, wiring, wiring_ehr, wiring_results
+from bonetumor.worker import thinking, wiring, wiring_ehr, wiring_results, wiring_worklist
 from bonetumor.worker.app import build_app
 from bonetumor.worker.settings import Settings
 
@@ -143,6 +143,15 @@ def _archive(settings: Settings) -> str:
     return f"{chosen.ae_title} at {chosen.host}:{chosen.port} answers C-ECHO"
 
 
+def _worklist(settings: Settings) -> str:
+    worklist = wiring_worklist.build_worklist(settings)
+    if worklist is None:
+        return "none configured: what is sent is assessed"
+    worklist.answers()
+    under_way = wiring.build_ledger(settings).performances()
+    return f"answers; {len(under_way)} workitems are ours now"
+
+
 def _results(settings: Settings) -> str:
     said = []
     for chosen in settings.result_destinations:
@@ -187,6 +196,7 @@ CHECKS: dict[str, Check] = {
     "workers": _workers,
     "weights": _weights,
     "archive": _archive,
+    "worklist": _worklist,
     "results": _results,
     "ehr": _ehr,
 }

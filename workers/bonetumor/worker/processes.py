@@ -18,7 +18,7 @@ from bonetumor.domain.progress import Step
 from bonetumor.service.complete import close_complete_studies
 from bonetumor.service.ledger import Leases, Ledger
 from bonetumor.service.walk import Walk, Work
-from bonetumor.worker import wiring, wiring_ehr, wiring_results
+from bonetumor.worker import wiring, wiring_ehr, wiring_results, wiring_worklist
 from bonetumor.worker.app import GPU, IO, build_app, kind_of, queues_of
 from bonetumor.worker.canary import Canary, Perch
 from bonetumor.worker.settings import Settings
@@ -58,18 +58,22 @@ def listen(settings: Settings) -> None:
         if removed:
             _log.info("removed", studies=removed)
 
-    # Asking the archive may take its time; ringing must not wait for it.
-    rounds = [
-        threading.Thread(target=_again_and_again, args=(each, every_s, stopping))
-        for each, every_s in (
-            (close_studies, settings.queue.sweep_s),
-            (sweep.once, settings.queue.sweep_s),
-            (remove_old, _REMOVE_EVERY_S),
-        )
+    rounds: list[tuple[Callable[[], None], float]] = [
+        (close_studies, settings.queue.sweep_s),
+        (sweep.once, settings.queue.sweep_s),
+        (remove_old, _REMOVE_EVERY_S),
     ]
-    for thread in rounds:
+    performing = wiring_worklist.build_performing(settings, ledger)
+    if settings.worklist is not None and performing is not None:
+        rounds.append((performing.once, settings.worklist.every_s))
+    # Asking the archive may take its time; ringing must not wait for it.
+    threads = [
+        threading.Thread(target=_again_and_again, args=(each, every_s, stopping))
+        for each, every_s in rounds
+    ]
+    for thread in threads:
         thread.start()
-    for thread in rounds:
+    for thread in threads:
         thread.join()
     listener.stop()
 

@@ -18,7 +18,7 @@ from pydantic_settings import (
 
 from bonetumor.domain.errors import Misconfigured
 from bonetumor.worker.settings_ehr import EhrSettings, WebSettings
-from bonetumor.worker.settings_group import Group, WebUrl
+from bonetumor.worker.settings_group import CodeText, Group, WebUrl
 
 SETTINGS_VARIABLE = "BONETUMOR_SETTINGS"
 LARGEST_IN_S3 = 5 * 1024**3  # in one request, which is what makes an object appear at once
@@ -71,7 +71,9 @@ class ListenerSettings(Group):
         return self
 
 
-class _PeerSettings(Group):
+class PeerSettings(Group):
+    """How another side is reached, over TLS where it speaks it."""
+
     timeout_s: float = Field(30.0, gt=0, description="Time for each answer")
     tls: bool = Field(False, description="Speak DICOM over TLS")
     authority: Path | None = Field(
@@ -87,7 +89,7 @@ class _PeerSettings(Group):
         return self
 
 
-class ArchiveSettings(_PeerSettings):
+class ArchiveSettings(PeerSettings):
     """The PACS that studies come from: it is asked whether they are complete.
 
     Without `destinations` results go here too.
@@ -112,7 +114,7 @@ class RuleSettings(Group):
     then: Literal["assess", "urgent", "ignore"] = Field("assess", description="What follows")
 
 
-class DestinationSettings(_PeerSettings):
+class DestinationSettings(PeerSettings):
     """One place that results go to: a DICOM archive, or a DICOMweb one."""
 
     name: str = Field(
@@ -152,6 +154,29 @@ class DestinationSettings(_PeerSettings):
         is_dicom = bool(self.host and self.ae_title)
         if is_dicom == bool(self.dicomweb_url):
             raise ValueError("expected host and ae_title, or dicomweb_url, got neither or both")
+        return self
+
+
+class WorklistSettings(PeerSettings):
+    """A worklist manager (UPS-RS) whose workitems are performed; their studies lie in the archive.
+
+    Only workitems of which all of `label`, `workitem` and `station` that are given is true.
+    """
+
+    dicomweb_url: WebUrl = Field(min_length=1, description="Its service base (UPS-RS)")
+    token: SecretStr | None = Field(None, description="Bearer token")
+    label: str = Field("", max_length=64, description="Worklist Label")
+    workitem: CodeText = Field("", description="Scheduled Workitem Code, as 110005^DCM")
+    station: CodeText = Field("", description="Scheduled Station Name Code, as AI1^99HOSPITAL")
+    every_s: float = Field(10.0, gt=0, description="How often it is asked")
+    at_once: int = Field(8, ge=1, le=1000, description="Workitems that are ours at one time")
+
+    @model_validator(mode="after")
+    def _not_everything(self) -> Self:
+        if not (self.label or self.workitem or self.station):
+            raise ValueError(
+                "expected label, workitem or station, got none: every workitem would be claimed"
+            )
         return self
 
 
@@ -268,6 +293,9 @@ class Settings(BaseSettings):
     destinations: tuple[DestinationSettings, ...] = Field(
         (), description="Where results go; without any to the archive, as sr and sc"
     )
+    worklist: WorklistSettings | None = Field(
+        None, description="Workitems to perform; none where studies are sent unasked"
+    )
     ehr: EhrSettings | None = Field(None, description="Where evidence comes from and reports go")
     web: WebSettings | None = Field(None, description="Our own FHIR service; none for no service")
     queue: QueueSettings = QueueSettings()
@@ -303,7 +331,7 @@ class Settings(BaseSettings):
                 host=archive.host,
                 port=archive.port,
                 ae_title=archive.ae_title,
-                **{name: getattr(archive, name) for name in _PeerSettings.model_fields},
+                **{name: getattr(archive, name) for name in PeerSettings.model_fields},
             ),
         )
 
@@ -312,6 +340,15 @@ class Settings(BaseSettings):
         names = [d.name for d in self.destinations]
         if len(set(names)) < len(names) or {"ehr", "shelf"} & set(names):
             raise ValueError("destinations: expected different names, none of them ehr or shelf")
+        return self
+
+    @model_validator(mode="after")
+    def _workitems_have_studies(self) -> Self:
+        archive = self.archive
+        if self.worklist and (archive is None or not archive.ask or archive.fetch == "off"):
+            raise ValueError(
+                "worklist: expected an archive that may be asked and fetched from, got none"
+            )
         return self
 
     @model_validator(mode="after")

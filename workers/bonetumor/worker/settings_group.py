@@ -7,6 +7,9 @@ from pydantic import BaseModel, ConfigDict, Field
 # Empty where there is none.
 WebUrl = Annotated[str, Field(pattern=r"^(https?://[^/\s]+\S*)?$")]
 
+# A code and its coding scheme; empty where there is none.
+CodeText = Annotated[str, Field(pattern=r"^([^^\s]+\^[^^\s]+)?$")]
+
 
 class Group(BaseModel):
     """Fields under one heading of the settings file; an unknown one is an error."""

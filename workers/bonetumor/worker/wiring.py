@@ -31,7 +31,13 @@ from bonetumor.service.retain import Retention
 from bonetumor.service.rules import Judgement, Rule, judge, parse_rule
 from bonetumor.store.engine import open_engine
 from bonetumor.store.ledger import SqlLedger
-from bonetumor.worker.settings import ArchiveSettings, BucketSettings, DestinationSettings, Settings
+from bonetumor.worker.settings import (
+    ArchiveSettings,
+    BucketSettings,
+    DestinationSettings,
+    PeerSettings,
+    Settings,
+)
 
 
 def now() -> datetime:
@@ -222,7 +228,7 @@ def build_peer(settings: Settings, chosen: ArchiveSettings | DestinationSettings
     )
 
 
-def build_tls(chosen: ArchiveSettings | DestinationSettings) -> ssl.SSLContext:
+def build_tls(chosen: PeerSettings) -> ssl.SSLContext:
     """How we know the other side over TLS, and how it knows us."""
     files = (chosen.authority, chosen.certificate, chosen.key)
     return client_context(*(None if file is None else str(file) for file in files))

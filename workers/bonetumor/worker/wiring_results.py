@@ -12,7 +12,7 @@ from bonetumor.service.deliver import ReportDestination, ShelfDestination
 from bonetumor.service.ledger import Ledger, Outbox
 from bonetumor.service.ports import Destination
 from bonetumor.worker import wiring, wiring_ehr
-from bonetumor.worker.settings import DestinationSettings, Settings
+from bonetumor.worker.settings import DestinationSettings, Settings, WorklistSettings
 
 
 def build_destinations(
@@ -56,7 +56,7 @@ def build_destination(
     )
 
 
-def build_dicomweb(chosen: DestinationSettings) -> Dicomweb:
+def build_dicomweb(chosen: DestinationSettings | WorklistSettings) -> Dicomweb:
     """A DICOMweb service to talk to."""
     token = chosen.token.get_secret_value() if chosen.token else ""
     http = httpx.Client(
