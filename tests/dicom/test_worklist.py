@@ -127,8 +127,26 @@ def test_a_manager_that_answers_in_no_form_is_asked_again(answer):
         worklist_at("http://manager", http).offered(1)
 
 
-@pytest.mark.parametrize("body", [[], {}, "x", [{"00404021": {"vr": "SQ", "Value": 7}}]], ids=str)
-def test_a_workitem_that_cannot_be_read_is_passed_over(body):
+ODD = {
+    "nothing": lambda whole: [],
+    "no list": lambda whole: {},
+    "a word": lambda whole: "x",
+    "no items": lambda whole: [{**whole, "00404021": {"vr": "SQ", "Value": 7}}],
+    "no sequence of inputs": lambda whole: [{**whole, "00404021": {"vr": "LO", "Value": ["x"]}}],
+    "no sequence of codes": lambda whole: [{**whole, "00404018": {"vr": "LO", "Value": ["x"]}}],
+    "no UID": lambda whole: [
+        {**whole, "00404021": {"vr": "SQ", "Value": [{"0020000D": {"vr": "UI", "Value": ["x"]}}]}}
+    ],
+}
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR UI")
+@pytest.mark.parametrize("odd", ODD)
+def test_a_workitem_that_cannot_be_read_is_passed_over(odd):
+    manager = Manager()
+    whole = manager.workitems[manager.add("1.2.3")].to_json_dict()
+    body = ODD[odd](whole)
+
     def answer(request):
         if request.url.path.endswith("/workitems"):
             return httpx.Response(200, json=[{"00080018": {"vr": "UI", "Value": ["1.2"]}}])

@@ -8,6 +8,7 @@ from urllib.parse import quote
 import httpx
 import structlog
 from pydicom import Dataset
+from pydicom.datadict import tag_for_keyword
 from pydicom.sr.codedict import codes
 
 from bonetumor.dicom.attributes import refusing, said
@@ -156,8 +157,8 @@ class UpsWorklist:
         update.UnifiedProcedureStepPerformedProcedureSequence = [performed]
 
         def finish(workitem: Dataset) -> Dataset:
-            asked = workitem.get("ScheduledWorkitemCodeSequence") or []
-            performed.PerformedWorkitemCodeSequence = list(asked)
+            asked = _items(workitem, "ScheduledWorkitemCodeSequence")
+            performed.PerformedWorkitemCodeSequence = asked
             return update
 
         return self._end(performance, "COMPLETED", finish)
@@ -261,7 +262,7 @@ def _workitem(uid: UID, workitem: Dataset) -> Workitem:
     studies = tuple(
         dict.fromkeys(
             parse_uid(str(item.get("StudyInstanceUID") or ""), name="workitem's input")
-            for item in workitem.get("InputInformationSequence") or []
+            for item in _items(workitem, "InputInformationSequence")
         )
     )
     if not studies:
@@ -273,8 +274,14 @@ def _workitem(uid: UID, workitem: Dataset) -> Workitem:
 def _has(workitem: Dataset, sequence: str, code: Code | None) -> bool:
     return code is None or any(
         (said(item, "CodeValue"), said(item, "CodingSchemeDesignator")) == (code.value, code.scheme)
-        for item in workitem.get(sequence) or []
+        for item in _items(workitem, sequence)
     )
+
+
+def _items(workitem: Dataset, sequence: str) -> list[Dataset]:
+    """Nothing where the manager says that it is no sequence."""
+    element = workitem.get(tag_for_keyword(sequence))
+    return list(element.value) if element is not None and element.VR == "SQ" else []
 
 
 def _referenced(own: OwnObject) -> Dataset:
