@@ -6,6 +6,7 @@ import pytest
 
 from bonetumor.domain.errors import InvalidInput
 from bonetumor.domain.progress import Step, StudyState
+from bonetumor.domain.workitem import Workitem
 from bonetumor.worker.explaining import explain
 from kit.ledger import (
     START,
@@ -96,3 +97,16 @@ def test_done_is_done(ledger):
 def test_an_unknown_study_is_said_to_be_unknown(ledger):
     with pytest.raises(InvalidInput, match="expected a study that was received"):
         explain(ledger, "9.9")
+
+
+def test_a_study_that_a_workitem_asks_for_and_that_has_not_come(ledger):
+    ledger.begin_workitem(Workitem(uid="1.8", studies=("1.2.3",)), "1.9")
+    ledger.note_claimed("1.8")
+    told = explain(ledger, "1.2.3")
+    assert "No image of it has come." in told
+    assert "workitem: 1.8 claimed" in told
+    assert told.endswith("Now: a workitem asks for it, and the archive is asked to send it.")
+    ledger.end_workitem("1.8", "CANCELED: the archive holds none")
+    told = explain(ledger, "1.2.3")
+    assert "workitem: 1.8 CANCELED: the archive holds none" in told
+    assert told.endswith("Now: nobody asks for it any more.")

@@ -42,22 +42,32 @@ def explain(ledger: Ledger, study: UID) -> str:
     Raises:
         InvalidInput: nothing is known of the study.
     """
-    progress = ledger.one(study)
-    if progress is None:
-        raise InvalidInput(f"explain: expected a study that was received, got {study}")
-    deliveries = ledger.deliveries(study)
     told = [
         f"{event.at:%Y-%m-%d %H:%M:%S}  {event.kind}: {event.detail}"
         for event in ledger.story(study)
     ]
+    if not told:
+        raise InvalidInput(f"explain: expected a study that was received, got {study}")
+    happened = "What happened (UTC):\n" + "\n".join(told)
+    progress = ledger.one(study)
+    if progress is None:
+        paragraphs = (f"Study {study}\nNo image of it has come.", happened, _asked(ledger, study))
+        return "\n\n".join(paragraphs)
+    deliveries = ledger.deliveries(study)
     return "\n\n".join(
         (
             f"Study {study}\n{_origin(ledger.study(study).instances)}",
-            "What happened (UTC):\n" + "\n".join(told),
+            happened,
             *_delivered(deliveries),
             "Now: " + " ".join(_now(progress, deliveries)),
         )
     )
+
+
+def _asked(ledger: Ledger, study: UID) -> str:
+    if any(study in performance.workitem.studies for performance in ledger.performances()):
+        return "Now: a workitem asks for it, and the archive is asked to send it."
+    return "Now: nobody asks for it any more."
 
 
 def _origin(instances: Sequence[Instance]) -> str:

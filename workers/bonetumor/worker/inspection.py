@@ -53,6 +53,9 @@ def show_overview(
         known = ", ".join(f"{counts[s]} {s}" for s in StudyState if s in counts)
         out.print(f"{sum(counts.values())} studies: {known}; shown are {len(rows)}.")
     out.print(_workers(ledger.workers()), highlight=False)
+    under_way = ledger.performances()
+    if under_way:
+        out.print(f"{len(under_way)} workitem(s) of the worklist under way.")
     refused = ledger.refusals()
     if refused:
         out.print(f"{len(refused)} objects were refused: see `bonetumor status --refused`.")
