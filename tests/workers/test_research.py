@@ -1,5 +1,6 @@
 """Cohorts, training and evaluation from the command line, as a researcher would use them."""
 
+import csv
 import json
 import shutil
 
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 
 from bonetumor.cohort.record import ImageRecord, PatientRecord, read_cohort, write_cohort
 from bonetumor.detection.train import DetectorTraining, LabelledPicture, train_detector
+from bonetumor.detection.vision import load_ultralytics
 from bonetumor.detection.yolo import YoloDetector
 from bonetumor.dicom.reader import read_file
 from bonetumor.domain.assessment import TumourClass
@@ -197,6 +199,23 @@ def test_a_detector_is_trained_and_a_finished_run_is_not_repeated(tmp_path):
     again = []
     assert train_detector(plan, iter(()), iter(()), tmp_path, again.append) == best
     assert "trained already" in again[0]
+
+
+def test_the_rate_falls_with_every_step_and_the_last_weights_are_averaged(tmp_path, monkeypatch):
+    load_ultralytics()
+    from bonetumor.detection.trainer import BoneTrainer
+
+    steps, step = [], BoneTrainer.optimizer_step
+    monkeypatch.setattr(
+        BoneTrainer, "optimizer_step", lambda trainer: (steps.append(trainer), step(trainer))
+    )
+    plan = DetectorTraining(image_size_px=160, epochs=2, batch=2, learning_rate=0.001)
+    train_detector(plan, _pictures(20), _pictures(4), tmp_path, lambda _: None)
+    with (tmp_path / "run" / "results.csv").open() as results:
+        rates = [float(row["lr/pg0"]) for row in csv.DictReader(results)]
+    # At the last of ten steps an epoch; in the end the parent would be at 0.000505.
+    assert rates == pytest.approx([0.001 * (0.99 * (1 - k / 20) + 0.01) for k in (9, 19)])
+    assert [steps[-1].ema.decay(n) for n in (1, 2, 20)] == [0.5, 0.5, 0.5]  # two steps of twenty
 
 
 def test_a_checkpoint_becomes_a_bundle_with_its_detector(made, tmp_path):

@@ -122,7 +122,7 @@ def _trainer(
             "scale": 0.4 * plan.augmentation,
             "mosaic": 0.3 * plan.augmentation,
             "close_mosaic": 2,
-            "warmup_epochs": 1.0,
+            "warmup_epochs": min(1.0, plan.epochs / 10),
             "cache": "ram",
         }
     )
