@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from bonetumor.detection.agreement import agreed
 from bonetumor.detection.engine import build_engine
 from bonetumor.detection.letterbox import letterbox
+from bonetumor.detection.mirror import MirroredEngine
 from bonetumor.detection.yolo import YoloDetector, load_suppression
 from bonetumor.domain.errors import Misconfigured, NonFiniteOutput
 from bonetumor.domain.image import ClinicalImage, ImageReference, iou
 from bonetumor.evaluation.detection import ScoredImage, average_precision
 from bonetumor.phantom.patient import draw_normal, draw_patient
-from bonetumor.weights.bundle import open_bundle, shipped_bundle
+from bonetumor.weights.bundle import Bundle, open_bundle, shipped_bundle
 from bonetumor.weights.vision import nms
 from kit.studies import render
 
@@ -131,6 +132,35 @@ def test_both_engines_find_the_same_boxes():
             assert a.score == pytest.approx(b.score, abs=0.01)
             compared += 1
     assert compared >= 6
+
+
+def test_a_mirrored_engine_says_the_same_of_a_picture_and_of_its_mirror_image(detector):
+    engine = MirroredEngine(detector._engine, 640)
+    side, _ = letterbox(render(draw_patient(79, 0).radiograph).pixels, 640)
+    squares = np.stack([side, np.ascontiguousarray(side[:, ::-1])])
+    (one, other), summaries = engine(squares)
+    for start, cells in ((0, 80), (6400, 40), (8000, 20)):  # the anchors of each level
+        level = [p[:, start : start + cells * cells].reshape(5, cells, cells) for p in (one, other)]
+        turned = level[1][:, :, ::-1].copy()
+        turned[0] = 640 - turned[0]
+        assert np.allclose(level[0], turned, atol=1e-3)
+    (plain, _), own = detector._engine(squares)
+    assert not np.allclose(one, plain, atol=1e-3)
+    assert np.array_equal(summaries, own)
+
+
+def test_a_bundle_can_want_its_pictures_mirrored(detector):
+    bundle = open_bundle(shipped_bundle())
+    entry = {**bundle.manifest.detector, "mirrored": True}
+    contents = {name: (bundle.folder / name).read_bytes() for name in bundle.manifest.files}
+    wanting = Bundle(bundle.folder, replace(bundle.manifest, detector=entry), contents)
+    mirroring = YoloDetector(wanting, device="cpu")
+    image = render(draw_patient(79, 0).radiograph)
+    plain, both = detector.detect(image), mirroring.detect(image)
+    assert plain.out_of_distribution == both.out_of_distribution
+    assert len(plain.detections) == len(both.detections) == 1
+    assert plain.detections != both.detections
+    assert iou(*(f.detections[0].box.as_tuple() for f in (plain, both))) > 0.7
 
 
 def test_openvino_is_built_without_a_word_to_anybody(monkeypatch):

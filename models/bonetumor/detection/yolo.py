@@ -18,6 +18,7 @@ from bonetumor.detection.agreement import agreed
 from bonetumor.detection.engine import build_engine
 from bonetumor.detection.familiarity import take_familiarity
 from bonetumor.detection.letterbox import Letterbox, letterbox
+from bonetumor.detection.mirror import MirroredEngine
 from bonetumor.detection.scope import BEYOND_LIMBS, describe_beyond
 from bonetumor.detection.sharing import SharedEngine
 from bonetumor.detection.vision import load_ultralytics
@@ -34,7 +35,7 @@ _Share = Annotated[float, Field(ge=0, le=1)]
 class DetectorEntry(Entry):
     """The manifest's `detector`. A distance above `familiarity_threshold` is strange, and so is a
     lean above `trunk_threshold`; `beyond` is what images may say of themselves that the detector
-    was not made for."""
+    was not made for. A `mirrored` detector looks at each picture's mirror image too."""
 
     architecture: str
     image_size_px: int = Field(ge=32, multiple_of=32)
@@ -44,6 +45,7 @@ class DetectorEntry(Entry):
     familiarity_threshold: float = Field(gt=0)
     trunk_threshold: float
     beyond: frozenset[str] = BEYOND_LIMBS
+    mirrored: bool = False
 
 
 class YoloDetector:
@@ -73,6 +75,8 @@ class YoloDetector:
         built = build_engine(
             network, side_px=self._side_px, device=device, wanted=engine, batch=batch
         )
+        if entry.mirrored:
+            built = MirroredEngine(built, self._side_px)
         self._engine = SharedEngine(built) if shared else built
         self._suppress = load_suppression()
 

@@ -191,6 +191,7 @@ def _draft(
             "score_threshold": _LEAST_SCORE,
             "iou_threshold": 0.45,
             "max_detections": 20,
+            "mirrored": True,
             **dict.fromkeys(_STRANGE, _ANY_DISTANCE),
             "beyond": sorted(w for w in BEYOND_LIMBS if seen[w] <= _STRAY * seen.total()),
             "training": noted,
