@@ -1,6 +1,7 @@
 """A worklist manager over UPS-RS, as PS3.4 CC and PS3.18 11 want it: strict about states.
 
-No manager that could be installed here offers UPS-RS; this one is written from the standard.
+No manager that could be installed here offers UPS-RS; this one is our own
+reading of the standard.
 """
 
 import threading
