@@ -7,13 +7,15 @@ import httpx
 import pytest
 
 from bonetumor.dicom.web import Dicomweb
-from bonetumor.dicom.worklist import Code, Meant, Retrieval, UpsWorklist
+from bonetumor.dicom.worklist import Meant, Retrieval, UpsWorklist
+from bonetumor.domain.code import Code
 from bonetumor.domain.errors import ArchiveUnavailable, Rejected
 from bonetumor.domain.workitem import Performance, Workitem
 from kit.ledger import own
 from kit.worklist import Manager, code
 
-MEANT = Meant(label="AI", workitem=Code("AI-BONE", "99TEST"), station=Code("GPU1", "99TEST"))
+STATION = Code("GPU1", "99TEST", "BONETUMOR")
+MEANT = Meant(label="AI", workitem=Code("AI-BONE", "99TEST", ""), station=STATION)
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 RETRIEVAL = {"pacs": Retrieval(ae_title="PACS"), "web": Retrieval(dicomweb_url="https://web/rs/")}
 
@@ -23,7 +25,7 @@ def worklist_at(url, http=None):
         Dicomweb(url, http or httpx.Client()),
         meant=MEANT,
         ae_title="BONETUMOR",
-        station=Code("GPU1", "99TEST"),
+        station=STATION,
         retrieval=RETRIEVAL,
         clock=lambda: NOW,
     )

@@ -23,14 +23,14 @@ def manager():
         yield running
 
 
-def plugin_for(folder, archive, manager, **settings):
+def plugin_for(folder, archive, manager, partial_s, **settings):
     plugin = Plugin(
         folder,
         archive=archive,
         BONETUMOR_WORKLIST__DICOMWEB_URL=manager.url,
         BONETUMOR_WORKLIST__LABEL="AI",
         BONETUMOR_WORKLIST__EVERY_S="0.5",
-        BONETUMOR_LISTENER__PARTIAL_S="5",
+        BONETUMOR_LISTENER__PARTIAL_S=partial_s,
         BONETUMOR_LISTENER__QUIET_S="2",
         **settings,
     )
@@ -46,7 +46,7 @@ def test_nobody_sends_a_study_and_its_workitem_is_completed_with_the_result(
     storescu(archive.port, *files, ae_title="ORTHANC")
     study = str(pydicom.dcmread(files[0]).StudyInstanceUID)
     unwanting = '[{"when": "called_ae = NOBODY", "then": "assess"}]'
-    plugin = plugin_for(tmp_path / "plugin", archive, manager, BONETUMOR_RULES=unwanting)
+    plugin = plugin_for(tmp_path / "plugin", archive, manager, "5", BONETUMOR_RULES=unwanting)
     with plugin.up():
         uid = manager.add(study, priority="HIGH")
         missing = manager.add("1.2.3.4.5")
@@ -81,11 +81,11 @@ def test_nobody_sends_a_study_and_its_workitem_is_completed_with_the_result(
 
 def test_a_plugin_that_was_killed_goes_on_with_what_is_its_own(archive, manager, tmp_path):
     files = studies.write(tmp_path / "761", 761)
-    plugin = plugin_for(tmp_path / "plugin", archive, manager)
+    plugin = plugin_for(tmp_path / "plugin", archive, manager, "60")
     study = str(pydicom.dcmread(files[0]).StudyInstanceUID)
     uid = manager.add(study)
     with plugin.up():
-        wait_until(lambda: manager.state(uid) == "IN PROGRESS", 30, "the claim")
+        wait_until(lambda: any(p.claimed_at for p in plugin.ledger.performances()), 30, "the claim")
         plugin.kill()
     storescu(archive.port, *files, ae_title="ORTHANC")
     with plugin.up():

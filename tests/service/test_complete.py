@@ -9,7 +9,7 @@ import pytest
 from bonetumor.domain.errors import ArchiveUnavailable, InvalidInput, StorageUnavailable
 from bonetumor.service.complete import Completeness, Waits, close_complete_studies
 from bonetumor.service.ports import Holding
-from kit.ledger import START, Clock, close, instance, sqlite_ledger
+from kit.ledger import START, close, instance
 
 WAITS = Waits(
     settle=timedelta(seconds=0.5), quiet=timedelta(seconds=5), partial=timedelta(seconds=30)
@@ -44,17 +44,6 @@ class Source:
 
     def fetch(self, study, missing):
         self.fetched.append((study, {s: set(uids) for s, uids in missing.items()}))
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
-@pytest.fixture
-def ledger(tmp_path, clock):
-    with sqlite_ledger(tmp_path, clock) as made:
-        yield made
 
 
 @pytest.fixture

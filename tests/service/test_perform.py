@@ -11,16 +11,7 @@ from bonetumor.domain.workitem import Workitem
 from bonetumor.service.ledger import Closing
 from bonetumor.service.perform import Performing
 from bonetumor.service.ports import Holding
-from kit.ledger import (
-    Clock,
-    close,
-    deliver,
-    errand,
-    instance,
-    own,
-    sqlite_ledger,
-    walk_to_deliveries,
-)
+from kit.ledger import close, deliver, errand, instance, own, walk_to_deliveries
 
 STUDY, OTHER = "1.2.3", "1.2.4"
 PATIENCE = timedelta(seconds=60)
@@ -85,17 +76,6 @@ class Source:
         if self.sends:
             for number in range(1, self.held[study] + 1):
                 self._ledger.record_instance(instance(number, study))
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
-@pytest.fixture
-def ledger(tmp_path, clock):
-    with sqlite_ledger(tmp_path, clock) as made:
-        yield made
 
 
 @pytest.fixture

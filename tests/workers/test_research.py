@@ -239,6 +239,7 @@ def test_a_checkpoint_becomes_a_bundle_with_its_detector(made, tmp_path):
     assert _run("models", "convert", best, tmp_path / "bundle", *named).exit_code == 0
     bundle, shipped = open_bundle(tmp_path / "bundle"), open_bundle(shipped_bundle())
     assert bundle.manifest.detector["image_size_px"] == 160
+    assert bundle.manifest.detector["mirrored"]
     beyond = bundle.manifest.detector["beyond"]
     assert "CHEST" not in beyond
     assert {"SKULL", "CT"} <= set(beyond)

@@ -24,11 +24,12 @@ _PAGE = 1000
 
 
 class Dicomweb:
-    """One DICOMweb service."""
+    """One DICOMweb service; `called` is what its faults are told of as."""
 
-    def __init__(self, base_url: str, http: httpx.Client) -> None:
+    def __init__(self, base_url: str, http: httpx.Client, called: str = "archive") -> None:
         self._base_url = base_url.rstrip("/")
         self._http = http
+        self._called = called
 
     def answers(self) -> None:
         """Asks for one study; raises ArchiveUnavailable or Rejected if that does not work."""
@@ -53,7 +54,7 @@ class Dicomweb:
                 return found
             if matches == before:
                 raise ArchiveUnavailable(
-                    "archive: expected another page of matches, got the same again"
+                    f"{self._called}: expected another page of matches, got the same again"
                 )
             before = matches
 
@@ -100,11 +101,11 @@ class Dicomweb:
             answer = self._http.request(method, self._base_url + path, **more)
         except httpx.HTTPError as error:
             raise ArchiveUnavailable(
-                f"archive: expected an answer over DICOMweb, got {type(error).__name__}"
+                f"{self._called}: expected an answer over DICOMweb, got {type(error).__name__}"
             ) from error
         if answer.is_success or answer.status_code in taken:
             return answer
-        said = f"archive: expected Success over DICOMweb, got {answer.status_code}"
+        said = f"{self._called}: expected Success over DICOMweb, got {answer.status_code}"
         # 401: credentials can be put right, and what is to do waits for that.
         if answer.status_code in (401, 408, 425, 429) or answer.status_code >= 500:
             raise ArchiveUnavailable(said)

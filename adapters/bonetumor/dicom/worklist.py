@@ -7,12 +7,14 @@ from urllib.parse import quote
 
 import httpx
 import structlog
+from highdicom.sr.coding import CodedConcept as Concept
 from pydicom import Dataset
 from pydicom.datadict import tag_for_keyword
 from pydicom.sr.codedict import codes
 
 from bonetumor.dicom.attributes import refusing, said
 from bonetumor.dicom.web import Dicomweb, first_value
+from bonetumor.domain.code import Code
 from bonetumor.domain.errors import ArchiveUnavailable, InvalidInput, Rejected
 from bonetumor.domain.uid import UID, parse_uid
 from bonetumor.domain.workitem import Performance, Workitem
@@ -24,21 +26,6 @@ _ENDED = ("COMPLETED", "CANCELED")
 _NOT_FOUND, _NO_SUCH_METHOD, _GONE = 404, 405, 410
 _REFUSED = (400, _NOT_FOUND, _NO_SUCH_METHOD, 409, _GONE)
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Code:
-    """A code and its coding scheme, as settings name them: `110005^DCM`."""
-
-    value: str
-    scheme: str
-
-    def item(self, meaning: str) -> Dataset:
-        """As an item of a code sequence (PS3.3 8.8)."""
-        item = Dataset()
-        item.CodeValue, item.CodingSchemeDesignator = self.value, self.scheme
-        item.CodeMeaning = meaning[:64]
-        return item
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +134,8 @@ class UpsWorklist:
     def complete(self, performance: Performance, outputs: Outputs) -> str:
         """What was performed (PS3.4 CC.2.5), then the state COMPLETED."""
         performed = Dataset()
-        performed.PerformedStationNameCodeSequence = [self._station.item(self._ae_title)]
+        station = Concept(self._station.value, self._station.scheme, self._station.meaning)
+        performed.PerformedStationNameCodeSequence = [station]
         performed.PerformedProcedureStepStartDateTime = _moment(
             performance.claimed_at or performance.begun_at
         )
@@ -168,9 +156,8 @@ class UpsWorklist:
         progress = Dataset()
         progress.ProcedureStepCancellationDateTime = _moment(self._clock())
         progress.ReasonForCancellation = reason[:1024]
-        code = codes.DCM.DiscontinuedForUnspecifiedReason
         progress.ProcedureStepDiscontinuationReasonCodeSequence = [
-            Code(code.value, code.scheme_designator).item(code.meaning)
+            Concept.from_code(codes.DCM.DiscontinuedForUnspecifiedReason)
         ]
         update = Dataset()
         update.ProcedureStepProgressInformationSequence = [progress]

@@ -75,6 +75,7 @@ class YoloDetector:
         built = build_engine(
             network, side_px=self._side_px, device=device, wanted=engine, batch=batch
         )
+        self._summing = built  # one look is enough to sum a picture up
         if entry.mirrored:
             built = MirroredEngine(built, self._side_px)
         self._engine = SharedEngine(built) if shared else built
@@ -128,7 +129,7 @@ class YoloDetector:
 
     def _summary(self, image: ClinicalImage) -> NDArray[np.float32]:
         square, _ = letterbox(image.pixels, self._side_px)
-        _, [summary] = self._engine(square[None])
+        _, [summary] = self._summing(square[None])
         return np.asarray(summary)
 
     def _strangeness(self, summary: NDArray[np.float32]) -> float:

@@ -144,10 +144,9 @@ def _archive(settings: Settings) -> str:
 
 
 def _worklist(settings: Settings) -> str:
-    worklist = wiring_worklist.build_worklist(settings)
-    if worklist is None:
+    if settings.worklist is None:
         return "none configured: what is sent is assessed"
-    worklist.answers()
+    wiring_worklist.build_worklist(settings, settings.worklist).answers()
     under_way = wiring.build_ledger(settings).performances()
     return f"answers; {len(under_way)} workitems are ours now"
 

@@ -63,8 +63,8 @@ def listen(settings: Settings) -> None:
         (sweep.once, settings.queue.sweep_s),
         (remove_old, _REMOVE_EVERY_S),
     ]
-    performing = wiring_worklist.build_performing(settings, ledger)
-    if settings.worklist is not None and performing is not None:
+    if settings.worklist is not None:
+        performing = wiring_worklist.build_performing(settings, settings.worklist, ledger)
         rounds.append((performing.once, settings.worklist.every_s))
     # Asking the archive may take its time; ringing must not wait for it.
     threads = [

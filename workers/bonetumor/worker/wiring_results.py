@@ -56,7 +56,9 @@ def build_destination(
     )
 
 
-def build_dicomweb(chosen: DestinationSettings | WorklistSettings) -> Dicomweb:
+def build_dicomweb(
+    chosen: DestinationSettings | WorklistSettings, called: str = "archive"
+) -> Dicomweb:
     """A DICOMweb service to talk to."""
     token = chosen.token.get_secret_value() if chosen.token else ""
     http = httpx.Client(
@@ -64,4 +66,4 @@ def build_dicomweb(chosen: DestinationSettings | WorklistSettings) -> Dicomweb:
         timeout=chosen.timeout_s,
         headers={"Authorization": f"Bearer {token}"} if token else {},
     )
-    return Dicomweb(chosen.dicomweb_url, http)
+    return Dicomweb(chosen.dicomweb_url, http, called)
