@@ -81,7 +81,7 @@ NOT_SERVED = {
     "detector.max_detections": _manifest(lambda m: m["detector"].pop("max_detections")),
     "detector.beyond": _entry("detector", beyond="CHEST"),
     "an architecture that is known": _entry("detector", architecture="yolov5q.yaml"),
-    "those of yolov5s.yaml": _entry("detector", architecture="yolov5s.yaml"),
+    "those of yolov5m.yaml": _entry("detector", architecture="yolov5m.yaml"),
     "fusion.crop_px": _entry("fusion", crop_px="wide"),
     "fusion.temperatures.image": _manifest(lambda m: m["fusion"]["temperatures"].update(image=0)),
     "got none for labs": _manifest(lambda m: m["fusion"]["temperatures"].pop("labs")),

@@ -6,11 +6,13 @@ import pytest
 
 from bonetumor.cohort.record import read_cohort
 from bonetumor.detection.train import DetectorTraining
+from bonetumor.domain.errors import InvalidInput
 from bonetumor.weights.bundle import open_bundle
 from bonetumor.worker import bundling
 from bonetumor.worker.bundling import BundlePlan, Round, make_bundle
 from bonetumor.worker.cohorts import CohortPlan, make_cohort
 from bonetumor.worker.thinking import verify_bundle
+from bonetumor.worker.training import Start
 
 
 @pytest.fixture
@@ -53,6 +55,27 @@ def test_everything_from_seeds_and_nothing_twice(tmp_path, small):
     assert {f: f.stat().st_mtime_ns for f in plan.work.rglob("best.pt")} == before
     assert sum("trained already" in text for text in said) == 2
     assert open_bundle(plan.out).manifest.files == made.files
+
+
+def test_rounds_go_on_from_the_width_of_what_they_start_from(tmp_path, monkeypatch):
+    drawn = []
+
+    def stop(_plan, size, _say):
+        drawn.append(size.seed)
+        raise InvalidInput("seen enough")
+
+    monkeypatch.setattr(bundling, "_drawn", stop)
+    starts = {"yolov5n.yaml": 808, "yolov5s.yaml": 1414, None: 7}
+    for architecture, seed in starts.items():
+        start = architecture and Start(name="own", architecture=architecture, weights={})
+        monkeypatch.setattr(bundling.training, "detector_of", lambda _, start=start: start)
+        with pytest.raises(InvalidInput, match="seen enough"):
+            make_bundle(BundlePlan(out=tmp_path, work=tmp_path), print)
+        assert drawn.pop() == seed
+    other = Start(name="own", architecture="yolov5x.yaml", weights={})
+    monkeypatch.setattr(bundling.training, "detector_of", lambda _: other)
+    with pytest.raises(InvalidInput, match=r"yolov5s.yaml'\], got yolov5x.yaml"):
+        make_bundle(BundlePlan(out=tmp_path, work=tmp_path), print)
 
 
 def test_validation_is_spread_evenly(tmp_path):

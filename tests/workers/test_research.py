@@ -218,6 +218,13 @@ def test_the_rate_falls_with_every_step_and_the_last_weights_are_averaged(tmp_pa
     assert [steps[-1].ema.decay(n) for n in (1, 2, 20)] == [0.5, 0.5, 0.5]  # two steps of twenty
 
 
+def test_a_narrower_network_cannot_start_from_a_wider_one(tmp_path):
+    plan = DetectorTraining(image_size_px=160, epochs=1, batch=8)
+    wider = {"model.0.conv.weight": torch.zeros(32, 1, 6, 6)}
+    with pytest.raises(InvalidInput, match=r"expected weights of yolov5n\.yaml, or of a narrower"):
+        train_detector(plan, _pictures(2), _pictures(1), tmp_path, print, start_from=wider)
+
+
 def test_a_checkpoint_becomes_a_bundle_with_its_detector(made, tmp_path):
     plan = DetectorTraining(image_size_px=160, epochs=1, batch=8)
     best = train_detector(plan, _pictures(16), _pictures(8), tmp_path / "work", lambda _: None)

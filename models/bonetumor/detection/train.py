@@ -63,7 +63,7 @@ def train_detector(
     A run that was cut off goes on from its last checkpoint if `folder` still holds it.
 
     Raises:
-        InvalidInput: there is nothing to train on or to validate with.
+        InvalidInput: there is nothing to train on or to validate with, or to start from.
     """
     folder = folder.absolute()
     last = folder / "run" / "weights" / "last.pt"

@@ -13,9 +13,11 @@ from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.tasks import DetectionModel
 
 from bonetumor.detection.widening import fitting
+from bonetumor.domain.errors import InvalidInput
 from bonetumor.weights.precision import half_precision
 
 _AVERAGED = 0.1
+_FIRST = "model.0.conv.weight"  # what a picture meets first
 
 
 class BoneModel(DetectionModel):
@@ -60,12 +62,21 @@ class BoneTrainer(DetectionTrainer):
         return round(float(self.args.warmup_epochs) * num_batches)
 
     def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = False) -> BoneModel:
-        """The network, from `weights` if there are any."""
+        """The network, from `weights` if there are any, else from those to start from.
+
+        Raises:
+            InvalidInput: those are of a wider network or of none of the kind.
+        """
         model = BoneModel(cfg, nc=self.data["nc"], ch=self.data["channels"], verbose=verbose)
         if weights:
             model.load(weights)
         elif self.start_from:
             weights = fitting(self.start_from, model.state_dict(), seed=self.args.seed)
+            if _FIRST not in weights:
+                raise InvalidInput(
+                    f"detector: expected weights of {cfg}, or of a narrower one, to start from, "
+                    "got others"
+                )
             model.load_state_dict(weights, strict=False)
         model.to(memory_format=torch.channels_last)
         return model

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import dropwhile
 from pathlib import Path
 
 from bonetumor.cohort.record import FILE, Cohort
@@ -38,6 +39,16 @@ ROUNDS = (
             ),
         )
         for seed in (808, 909, 1010, 1111, 1212)
+    ),
+    Round(  # the last is of a network twice as wide, which begins as the narrow one
+        cohort=CohortPlan(patients=5000, normals=800, seed=1414, validation_share=0.07),
+        training=DetectorTraining(
+            architecture="yolov5s.yaml",
+            epochs=2,
+            learning_rate=0.0004,
+            augmentation=0.25,
+            seed=1414,
+        ),
     ),
 )
 _LEAST = 30
@@ -81,7 +92,9 @@ def _from_cohort(plan: BundlePlan, cohort: Cohort, say: Say) -> None:
     start = training.detector_of(plan.start_from)
     training_plan = DetectorTraining()
     if start is not None:
-        training_plan = replace(training_plan, learning_rate=_GOING_ON)
+        training_plan = replace(
+            training_plan, architecture=start.architecture, learning_rate=_GOING_ON
+        )
     checkpoint = training.fit_detector(
         cohort, _shorter(training_plan, plan.scale), plan.work / "detector", start, say
     )
@@ -95,18 +108,36 @@ def _from_seeds(plan: BundlePlan, say: Say) -> None:
     fusion network, and other normals for the operating point."""
     text = _text(plan)
     start = training.detector_of(plan.start_from)
-    rounds = ROUNDS if start is None else ROUNDS[1:]  # the first is for a beginning
-    for each in rounds:
+    for each in _rounds_from(start):
         cohort = _drawn(plan, each.cohort, say)
         work = plan.work / f"detector-{each.cohort.seed}"
         checkpoint = training.fit_detector(
             cohort, _shorter(each.training, plan.scale), work, start, say
         )
-        start = training.Start(name=cohort.folder.name, weights=read_checkpoint(checkpoint))
+        start = training.Start(
+            name=cohort.folder.name,
+            architecture=each.training.architecture,
+            weights=read_checkpoint(checkpoint),
+        )
     untuned, found = plan.work / "untuned", plan.work / "found"
     convert(untuned, cohort, checkpoint, open_bundle(shipped_bundle()), text, say)
     tune(found, _drawn(plan, NORMALS, say), open_bundle(untuned), text, say)
     _join(plan, _drawn(plan, CASES, say), found, say)
+
+
+def _rounds_from(start: training.Start | None) -> tuple[Round, ...]:
+    """All of them for a beginning; else those after the first, from the start's architecture on."""
+    if start is None:
+        return ROUNDS
+    rounds = tuple(
+        dropwhile(lambda each: each.training.architecture != start.architecture, ROUNDS[1:])
+    )
+    if not rounds:
+        known = sorted({each.training.architecture for each in ROUNDS[1:]})
+        raise InvalidInput(
+            f"train bundle: expected to start from one of {known}, got {start.architecture}"
+        )
+    return rounds
 
 
 def _join(plan: BundlePlan, cohort: Cohort, found: Path, say: Say) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import Image
 from pydicom.uid import JPEGLSLossless
@@ -74,7 +75,8 @@ def make_cohort(plan: CohortPlan, folder: Path) -> Iterator[int]:
         (folder / name).mkdir(parents=True, exist_ok=True)
     real = find_normals(plan.real_normals) if plan.real_normals else None
     records: list[PatientRecord] = []
-    with ProcessPoolExecutor(os.cpu_count()) as pool:
+    # One thread a process: the processes are as many as the cores.
+    with ProcessPoolExecutor(os.cpu_count(), initializer=cv2.setNumThreads, initargs=(1,)) as pool:
         for work, count in ((_one_patient, plan.patients), (_one_normal, plan.normals)):
             drawn = pool.map(partial(work, plan, real, folder), range(count), chunksize=8)
             for number, record in enumerate(drawn):

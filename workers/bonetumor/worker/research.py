@@ -122,7 +122,10 @@ def train_detector(
     work: Work = Path("build/train"),
     epochs: Annotated[int, typer.Option(help="Passes over the cohort")] = 10,
     image_size: Annotated[int, typer.Option(help="Side of the detector's input, px")] = 640,
-    architecture: Annotated[str, typer.Option(help="yolov5n, s, m, l or x")] = "yolov5n",
+    architecture: Annotated[
+        str | None,
+        typer.Option(help="yolov5n, s, m, l or x; else that of --start-from, else yolov5n"),
+    ] = None,
     batch: Annotated[int, typer.Option(help="Images per step")] = 16,
     learning_rate: Annotated[
         float, typer.Option(help="At first; 0.0005 to go on from trained weights")
@@ -138,8 +141,10 @@ def train_detector(
     from bonetumor.detection.train import DetectorTraining
     from bonetumor.worker import training
 
+    start = training.detector_of(start_from)
+    begun = start.architecture if start else "yolov5n"
     plan = DetectorTraining(
-        architecture=f"{architecture.removesuffix('.yaml')}.yaml",
+        architecture=f"{(architecture or begun).removesuffix('.yaml')}.yaml",
         image_size_px=image_size,
         epochs=epochs,
         batch=batch,
@@ -148,7 +153,6 @@ def train_detector(
         seed=seed,
     )
     found = training.open_cohort(cohort, _say)
-    start = training.detector_of(start_from)
     _say(f"best weights: {training.fit_detector(found, plan, work, start, _say)}")
 
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from bonetumor.cohort.record import Cohort, ImageRecord, PatientRecord, Split, read_cohort
 from bonetumor.detection.familiarity import without_familiarity
 from bonetumor.detection.train import DetectorTraining, LabelledPicture, train_detector
-from bonetumor.detection.yolo import YoloDetector
+from bonetumor.detection.yolo import DetectorEntry, YoloDetector
 from bonetumor.domain.assessment import TumourClass
 from bonetumor.domain.errors import InvalidInput
 from bonetumor.domain.image import BoundingBox, ClinicalImage, Corners, iou
@@ -23,7 +23,7 @@ from bonetumor.fusion.evidence import CaseTensors, Preparation
 from bonetumor.fusion.text import read_text_encoder, stand_in_vocabulary, tokenizer_from
 from bonetumor.fusion.train import FusionTraining, Trained, train_fusion
 from bonetumor.service.assess import look
-from bonetumor.weights.bundle import Bundle, open_bundle
+from bonetumor.weights.bundle import Bundle, open_bundle, read_entry
 from bonetumor.worker.cohorts import load_images, load_slides, panel_of
 from bonetumor.worker.thinking import build_slides, choose_device
 
@@ -33,9 +33,11 @@ _MEETS = 0.1  # a found box that covers less of the true one shows something els
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Start:
-    """The weights that a detector's training begins with, and what they are called."""
+    """The weights that a detector's training begins with, what they are called, and of which
+    architecture they are."""
 
     name: str
+    architecture: str
     weights: dict[str, torch.Tensor]
 
 
@@ -45,7 +47,8 @@ def detector_of(bundle: Path | None) -> Start | None:
         return None
     opened = open_bundle(bundle)
     weights = without_familiarity(opened.tensors("detector.safetensors"))
-    return Start(name=opened.manifest.version, weights=weights)
+    entry = read_entry(DetectorEntry, "detector", opened.manifest.detector)
+    return Start(name=opened.manifest.version, architecture=entry.architecture, weights=weights)
 
 
 def fit_detector(
