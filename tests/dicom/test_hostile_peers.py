@@ -145,9 +145,7 @@ def test_too_many_connections_are_rejected_as_transient(site):
     assert send(site, studies.dataset(21)) == 0x0000
 
 
-@settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.binary(max_size=300), position=st.integers(0, 400))
 def test_no_bytes_make_a_false_success_or_stop_the_listener(module_site, data, position):
     """Mutated associations: the peer is answered or cut off, nothing is stored."""

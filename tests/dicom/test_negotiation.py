@@ -160,9 +160,7 @@ def ports(tmp_path_factory):
     site.listener.stop()
 
 
-@settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(request=_requests())
 def test_our_answer_is_that_of_stock_pynetdicom(ports, request):
     ours, stock = (_said(_answer(port, request)) for port in ports)

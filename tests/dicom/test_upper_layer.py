@@ -25,7 +25,7 @@ def wire(sock, **deadlines):
     return Wire(sock, max_pdu_bytes=LARGEST, deadlines=Deadlines(**seconds))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     sizes=st.lists(st.integers(0, LARGEST), min_size=1, max_size=60),
     pieces=st.lists(st.integers(1, 200_000), min_size=1, max_size=8),

@@ -135,13 +135,14 @@ def _finish(
     again. `found` is how well the detector finds, where that is known from elsewhere."""
     draft.save({})
     say("detector: finding the operating point on the validation split")
-    scored, measures = _measure(cohort, draft.out, problems)
+    unfamiliarity_open = draft.detector["familiarity_threshold"] == _ANY_DISTANCE
+    scored, measures = _measure(cohort, draft.out, problems, unfamiliarity=unfamiliarity_open)
     if not scored:
         raise InvalidInput(
             "cohort: expected images in the validation split to set the operating point, got none"
         )
     draft.detector["score_threshold"] = operating_point(scored, _FALSE_POSITIVES_PER_NORMAL)
-    if draft.detector["familiarity_threshold"] == _ANY_DISTANCE:
+    if unfamiliarity_open:
         strange = (1 + _FAMILIAR) / 2  # each measure may call half of the rest strange
         for name, values in zip(_STRANGE, zip(*measures, strict=True), strict=True):
             draft.detector[name] = float(np.quantile(values, strange))
@@ -239,9 +240,10 @@ def _squares(
 
 
 def _measure(
-    cohort: Cohort, bundle: Path, problems: list[str]
+    cohort: Cohort, bundle: Path, problems: list[str], *, unfamiliarity: bool
 ) -> tuple[list[ScoredImage], list[tuple[float, float]]]:
-    """What the detector finds on each validation image, and how unfamiliar each is."""
+    """What the detector finds on each validation image and, where that is asked for, how
+    unfamiliar each is."""
     detector = YoloDetector(open_bundle(bundle), device="cpu")
     scored, measures = [], []
     for record, image in labelled(cohort, "validation", problems):
@@ -254,7 +256,8 @@ def _measure(
                 longest_px=max(image.pixels.shape),
             )
         )
-        measures.append(detector.measure(image))
+        if unfamiliarity:
+            measures.append(detector.measure(image))
     return scored, measures
 
 

@@ -298,7 +298,9 @@ def models_convert(
     base = open_bundle(bundle or shipped_bundle())
     text = finishing.BundleText(
         version=version,
-        training_data=f"detector: {training_data}; all else: {base.manifest.training_data}",
+        training_data=training_data
+        if training_data == base.manifest.training_data
+        else f"detector: {training_data}; all else: {base.manifest.training_data}",
         limits=base.manifest.limits,
     )
     found = training.open_cohort(cohort, _say)
