@@ -6,11 +6,18 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from kit.ledger import Clock
 from kit.servers import FhirServer, Orthanc
 
 # No test is timed: machines of other speeds, and busy ones, run them too.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """The time of a ledger, which the test moves."""
+    return Clock()
 
 
 @pytest.fixture(scope="session")

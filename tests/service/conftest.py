@@ -1,13 +1,8 @@
-"""A ledger for each test that asks for one, and a clock that the test moves."""
+"""A ledger for each test that asks for one."""
 
 import pytest
 
-from kit.ledger import Clock, sqlite_ledger
-
-
-@pytest.fixture
-def clock():
-    return Clock()
+from kit.ledger import sqlite_ledger
 
 
 @pytest.fixture

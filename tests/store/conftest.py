@@ -5,7 +5,6 @@ from sqlalchemy import text
 
 from bonetumor.store.engine import open_engine
 from bonetumor.store.ledger import SqlLedger
-from kit.ledger import Clock
 from kit.servers import postgres_server
 
 
@@ -26,11 +25,6 @@ def url(request, tmp_path):
         connection.execute(text("CREATE SCHEMA public"))
     engine.dispose()
     return url
-
-
-@pytest.fixture
-def clock():
-    return Clock()
 
 
 @pytest.fixture

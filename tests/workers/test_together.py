@@ -12,16 +12,11 @@ from bonetumor.domain.progress import Step, StudyState
 from bonetumor.service.walk import Crash, Outcome, Walk
 from bonetumor.worker.steps import GpuSteps
 from bonetumor.worker.together import Together
-from kit.ledger import EVIDENCE, Clock, assessment, close, errand, instance, sqlite_ledger
+from kit.ledger import EVIDENCE, assessment, close, errand, instance, sqlite_ledger
 from kit.servers import wait_until
 
 UIDS = [f"1.2.{n}" for n in range(6)]
 RIGHT = Outcome(detail="done", saved=assessment())
-
-
-@pytest.fixture
-def clock():
-    return Clock()
 
 
 @pytest.fixture

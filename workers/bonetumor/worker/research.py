@@ -142,7 +142,7 @@ def train_detector(
     from bonetumor.worker import training
 
     start = training.detector_of(start_from)
-    begun = start.architecture if start else "yolov5n"
+    begun = start.architecture if start else DetectorTraining().architecture
     plan = DetectorTraining(
         architecture=f"{(architecture or begun).removesuffix('.yaml')}.yaml",
         image_size_px=image_size,
