@@ -10,7 +10,7 @@ from bonetumor.domain.errors import InvalidInput
 from bonetumor.weights.bundle import open_bundle
 from bonetumor.worker import bundling
 from bonetumor.worker.bundling import BundlePlan, Round, make_bundle
-from bonetumor.worker.cohorts import CohortPlan, make_cohort
+from bonetumor.worker.drawing import CohortPlan, make_cohort
 from bonetumor.worker.thinking import verify_bundle
 from bonetumor.worker.training import Start
 

@@ -12,7 +12,8 @@ from bonetumor.fusion.train import FusionTraining
 from bonetumor.service.ports import Findings
 from bonetumor.weights.bundle import open_bundle, shipped_bundle
 from bonetumor.worker import training
-from bonetumor.worker.cohorts import CohortPlan, load_images, make_cohort
+from bonetumor.worker.cohorts import load_images
+from bonetumor.worker.drawing import CohortPlan, make_cohort
 
 FAR = (0.0, 0.0, 3.0, 3.0)
 

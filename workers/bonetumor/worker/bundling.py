@@ -11,7 +11,7 @@ from bonetumor.domain.errors import InvalidInput
 from bonetumor.fusion.train import FusionTraining
 from bonetumor.weights.bundle import open_bundle, shipped_bundle
 from bonetumor.worker import training
-from bonetumor.worker.cohorts import CohortPlan, make_cohort
+from bonetumor.worker.drawing import CohortPlan, make_cohort
 from bonetumor.worker.finishing import BundleText, convert, join, tune
 
 Say = Callable[[str], None]

@@ -54,7 +54,7 @@ def cohort_make(
     ] = None,
 ) -> None:
     """Draws synthetic patients: DICOM, slides, FHIR bundles, and the truth in cohort.jsonl."""
-    from bonetumor.worker.cohorts import CohortPlan, make_cohort
+    from bonetumor.worker.drawing import CohortPlan, make_cohort
 
     plan = CohortPlan(
         patients=patients,
