@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
 
 from bonetumor.domain.image import iou
 from bonetumor.evaluation import classification as classes
@@ -85,6 +86,23 @@ def test_scores_of_known_cases():
     )
     assert classes.macro_auc(np.full((6, 3), 1 / 3), truth) == pytest.approx(0.5)
     assert math.isnan(classes.macro_auc(sure[:1], truth[:1]))
+
+
+@pytest.mark.parametrize("drawn_from", [(0, 1, 2), (0, 2), (1,)])
+def test_scores_are_those_of_scikit_learn(drawn_from):
+    rng = np.random.default_rng(4)
+    for _ in range(20):
+        truth = rng.choice(drawn_from, 60)
+        probabilities = rng.dirichlet((1, 1, 1), 60).round(1)  # with ties
+        ours = classes.scores(probabilities, truth)
+        told = precision_recall_fscore_support(
+            truth, probabilities.argmax(axis=1), labels=[0, 1, 2], average="macro", zero_division=0
+        )
+        assert (ours["precision"], ours["recall"], ours["f1"]) == pytest.approx(told[:3])
+        occur = drawn_from if len(drawn_from) > 1 else ()
+        areas = [roc_auc_score(truth == label, probabilities[:, label]) for label in occur]
+        expected = np.mean(areas) if areas else math.nan
+        assert ours["auc"] == pytest.approx(expected, nan_ok=True)
 
 
 def test_calibration_error_of_the_overconfident():
