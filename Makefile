@@ -28,12 +28,13 @@ TORCH := torch==2.13.0 torchvision==0.28.0
 demo: $(VENV)/.runtime
 	$(BIN)/bonetumor demo --out "$(OUT)" $(if $(STUDY),--study "$(STUDY)") $(if $(FHIR),--fhir "$(FHIR)")
 
+# One thread each: more of them than cores spin while they wait for one another.
 test: $(VENV)/.develop tests/parts/.ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 check: test
 
