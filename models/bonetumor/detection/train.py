@@ -75,17 +75,30 @@ def train_detector(
         with kept_threads():
             _trainer(plan, folder, {"resume": str(last)}, None, say).train()
         return last.with_name("best.pt")
+    network = _begun(plan, start_from)  # what does not fit is refused before the long preparation
     data = write_data({"train": train, "val": validation}, plan.image_size_px, folder, say)
     with kept_threads():
-        _trainer(plan, folder, {"data": str(data)}, start_from, say).train()
+        _trainer(plan, folder, {"data": str(data)}, network, say).train()
     return last.with_name("best.pt")
+
+
+def _begun(
+    plan: DetectorTraining, start_from: dict[str, torch.Tensor] | None
+) -> torch.nn.Module | None:
+    """The network to train, where it does not begin with having learned nothing."""
+    if start_from is None:
+        return None
+    load_ultralytics()
+    from bonetumor.detection.trainer import begun
+
+    return begun(plan.architecture, start_from, seed=plan.seed)
 
 
 def _trainer(
     plan: DetectorTraining,
     folder: Path,
     source: dict[str, Any],
-    start_from: dict[str, torch.Tensor] | None,
+    network: torch.nn.Module | None,
     say: Progress,
 ) -> Any:
     load_ultralytics()
@@ -107,7 +120,6 @@ def _trainer(
             "amp": False,
             "plots": False,
             "device": _devices(),
-            "workers": 0,
             "project": str(folder),
             "name": "run",
             "exist_ok": True,
@@ -126,10 +138,12 @@ def _trainer(
             "cache": "ram",
         }
     )
-    trainer.start_from = start_from
+    if network is not None:
+        trainer.model = network  # with several GPUs it travels to the process of each
 
     def report(trainer: Any) -> None:
-        if trainer.epoch < trainer.epochs:  # once more after the last epoch: the final figures
+        last = trainer.epoch >= trainer.epochs  # once more after it: the final figures
+        if trainer.metrics and not last:  # of several GPUs' processes, the first has them
             say(_epoch_said(trainer))
 
     trainer.add_callback("on_fit_epoch_end", report)

@@ -6,6 +6,7 @@ Imported only after `load_ultralytics`.
 """
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -31,6 +32,25 @@ class BoneModel(DetectionModel):
             return super().forward(x, *args, **kwargs)
 
 
+def begun(architecture: str, weights: Mapping[str, torch.Tensor], *, seed: int) -> BoneModel:
+    """A network of one channel and one class that begins with `weights`, widened if they are of
+    a narrower one of equal depth (`widening.fitting`).
+
+    Raises:
+        InvalidInput: they are of a wider network or of none of the kind.
+    """
+    model = BoneModel(architecture, nc=1, ch=1, verbose=False)
+    fits = fitting(weights, model.state_dict(), seed=seed)
+    if _FIRST not in fits:
+        raise InvalidInput(
+            f"detector: expected weights of {architecture}, or of a narrower one, to start from, "
+            "got others"
+        )
+    model.load_state_dict(fits, strict=False)
+    model.to(memory_format=torch.channels_last)
+    return model
+
+
 class BoneTrainer(DetectionTrainer):
     """Builds our model, gives it channels-last batches, and uses every core.
 
@@ -39,8 +59,6 @@ class BoneTrainer(DetectionTrainer):
     average of the weights needs 2,000 steps to begin with. Here the rate falls with every step,
     and the average is over the last tenth of all steps.
     """
-
-    start_from: dict[str, torch.Tensor] | None = None
 
     def _setup_train(self) -> None:
         super()._setup_train()
@@ -62,22 +80,10 @@ class BoneTrainer(DetectionTrainer):
         return round(float(self.args.warmup_epochs) * num_batches)
 
     def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = False) -> BoneModel:
-        """The network, from `weights` if there are any, else from those to start from.
-
-        Raises:
-            InvalidInput: those are of a wider network or of none of the kind.
-        """
+        """A network that has learned nothing, or that of a run that goes on."""
         model = BoneModel(cfg, nc=self.data["nc"], ch=self.data["channels"], verbose=verbose)
         if weights:
             model.load(weights)
-        elif self.start_from:
-            weights = fitting(self.start_from, model.state_dict(), seed=self.args.seed)
-            if _FIRST not in weights:
-                raise InvalidInput(
-                    f"detector: expected weights of {cfg}, or of a narrower one, to start from, "
-                    "got others"
-                )
-            model.load_state_dict(weights, strict=False)
         model.to(memory_format=torch.channels_last)
         return model
 
