@@ -13,9 +13,10 @@ from bonetumor.domain.errors import InvalidInput
 from bonetumor.domain.image import BoundingBox
 from bonetumor.domain.labs import WEIGHED, Analyte, LabPanel, LabResult
 from bonetumor.domain.pathology import SlideTiles
-from bonetumor.fusion import calibration
-from bonetumor.fusion.calibration import fit_conformal, fit_temperature, resplits
+from bonetumor.fusion import coverage
+from bonetumor.fusion.calibration import fit_conformal, fit_temperature
 from bonetumor.fusion.classifier import FusionClassifier
+from bonetumor.fusion.coverage import resplits
 from bonetumor.fusion.evidence import Preparation, crop, ratios
 from bonetumor.fusion.explanation import shapley
 from bonetumor.fusion.network import DESIGNS, RESNET_50, FusionConfig, FusionNetwork
@@ -158,7 +159,7 @@ def test_conformal_sets_hold_the_truth_of_every_class_as_often_as_promised():
 
 def test_resplits_tell_when_thresholds_do_not_hold(monkeypatch):
     probabilities, truth = _answers(2000, torch.Generator().manual_seed(0))
-    monkeypatch.setattr(calibration, "fit_conformal", lambda *_: [0.5, 0.5, 0.5])
+    monkeypatch.setattr(coverage, "fit_conformal", lambda *_: [0.5, 0.5, 0.5])
     found = resplits(probabilities, truth, [str(n) for n in range(2000)], miss_rate=0.1, rounds=5)
     assert all(c["inside"] == 0 and c["covered"] < 0.85 for c in found["by_class"].values())
 

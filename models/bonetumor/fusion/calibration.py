@@ -2,14 +2,79 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from scipy.stats import betabinom
 from torch import Tensor
 
+from bonetumor.domain.assessment import TumourClass
+from bonetumor.domain.errors import InvalidInput
+from bonetumor.fusion.evidence import PATTERNS, Labelled, modalities, only
+from bonetumor.fusion.network import FusionNetwork
+
 _GRID = torch.linspace(0.5, 5.0, 181)
+_LEAST_CASES = 5
+_FAMILIAR = 0.995
+_ANY_ENERGY = 1e12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """By availability pattern (`image+labs`): the temperature, the probability that each class
+    needs to be in the prediction set, and the greatest energy that is familiar."""
+
+    temperatures: dict[str, float]
+    least_probabilities: dict[str, dict[TumourClass, float]]
+    greatest_energies: dict[str, float]
+
+
+@torch.inference_mode()
+def calibrate(
+    network: FusionNetwork, apart: Sequence[Labelled], *, miss_rate: float
+) -> tuple[Calibration, dict[str, Any]]:
+    """Calibrates each availability pattern on patients that the network has not learned on, and
+    says of each how many they were and how often it was right.
+
+    A pattern of hardly any patients keeps every class possible. Check the classes first.
+    """
+    found = Calibration(temperatures={}, least_probabilities={}, greatest_energies={})
+    metrics: dict[str, dict[str, float]] = {}
+    for pattern in PATTERNS:
+        rows = [(only(c, pattern), y) for c, y in apart if {*pattern} <= {*modalities(c)}]
+        name = "+".join(pattern)
+        if len(rows) < _LEAST_CASES:
+            found.temperatures[name] = 1.0
+            found.least_probabilities[name] = dict.fromkeys(TumourClass, 0.0)
+            found.greatest_energies[name] = _ANY_ENERGY
+            metrics[name] = {"n": len(rows)}
+            continue
+        logits = torch.cat([network([case]).cpu() for case, _ in rows])
+        truth = torch.tensor([label for _, label in rows])
+        found.temperatures[name] = fit_temperature(logits, truth)
+        energies = -torch.logsumexp(logits.double(), 1)
+        found.greatest_energies[name] = float(torch.quantile(energies, _FAMILIAR))
+        probabilities = torch.softmax(logits.double() / found.temperatures[name], dim=1)
+        needed = fit_conformal(probabilities, truth, miss_rate)
+        found.least_probabilities[name] = dict(zip(TumourClass, needed, strict=True))
+        right = probabilities.argmax(dim=1) == truth
+        metrics[name] = {
+            "n": len(rows),
+            "accuracy_on_calibration": round(float(right.double().mean()), 4),
+        }
+    return found, metrics
+
+
+def check_classes(cases: Sequence[Labelled], aim: str) -> None:
+    """Raises InvalidInput, which names the aim, if there are no patients, or none of a class."""
+    if not cases:
+        raise InvalidInput(f"cohort: expected patients to {aim}, got none")
+    absent = [c for i, c in enumerate(TumourClass) if all(y != i for _, y in cases)]
+    if absent:
+        raise InvalidInput(
+            f"cohort: expected patients of every class to {aim}, got none that is "
+            f"{' or '.join(absent)}"
+        )
 
 
 def fit_temperature(logits: Tensor, truth: Tensor) -> float:
@@ -43,52 +108,3 @@ def conformal_rank(cases: int, miss_rate: float) -> int:
     """The place, from 1 and the greatest first, of the probability that a class needs; beyond the
     last one if there are too few cases."""
     return math.ceil((cases + 1) * (1.0 - miss_rate) - 1e-9)
-
-
-def resplits(
-    probabilities: Tensor,
-    truth: Tensor,
-    groups: Sequence[str],
-    *,
-    miss_rate: float,
-    rounds: int = 100,
-    seed: int = 0,
-) -> dict[str, Any]:
-    """Whether the sets cover as promised: thresholds from a random half of the groups, coverage on
-    the other, `rounds` times.
-
-    For each class `covered`, the mean over the rounds, `promised`, which is its expectation, and
-    `inside`, the share of rounds whose coverage lies within the 95 % bounds of its distribution:
-    of m cases, with the k-th of n as the threshold, BetaBinomial(m, k, n + 1 - k) are covered
-    (Vovk, ACML 2012).
-    """
-    rng = np.random.default_rng(seed)
-    names = sorted(set(groups))
-    seen: dict[int, list[tuple[float, float, bool]]] = {}
-    for _ in range(rounds):
-        calibrating = set(rng.permutation(names)[: len(names) // 2].tolist())
-        first = torch.tensor([group in calibrating for group in groups])
-        least = fit_conformal(probabilities[first], truth[first], miss_rate)
-        for label, needed in enumerate(least):
-            n = int((truth[first] == label).sum())
-            tested = probabilities[~first][truth[~first] == label, label]
-            rank = conformal_rank(n, miss_rate)
-            if rank > n or not len(tested):
-                continue
-            law = betabinom(len(tested), rank, n + 1 - rank)
-            low, high = law.interval(0.95)
-            held = int((tested.double() >= needed).sum())
-            seen.setdefault(label, []).append(
-                (held / len(tested), rank / (n + 1), bool(low <= held <= high))
-            )
-    return {
-        "rounds": rounds,
-        "by_class": {
-            str(label): dict(
-                zip(
-                    ("covered", "promised", "inside"), np.mean(values, axis=0).tolist(), strict=True
-                )
-            )
-            for label, values in sorted(seen.items())
-        },
-    }

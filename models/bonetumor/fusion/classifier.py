@@ -1,7 +1,7 @@
 """The fusion network behind the Fusion port."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import combinations
 from typing import Annotated, Any
 
@@ -11,7 +11,8 @@ from pydantic import Field, field_validator
 from bonetumor.domain.assessment import Diagnosis, Modality, TumourClass
 from bonetumor.domain.errors import InvalidInput, NonFiniteOutput, WeightsMismatch
 from bonetumor.domain.labs import LabPanel
-from bonetumor.fusion.evidence import PATTERNS, CaseTensors, Preparation
+from bonetumor.fusion.calibration import Calibration, calibrate, check_classes
+from bonetumor.fusion.evidence import PATTERNS, CaseTensors, Labelled, Preparation, modalities
 from bonetumor.fusion.explanation import heat_map, shapley
 from bonetumor.fusion.network import FusionConfig, FusionNetwork
 from bonetumor.fusion.text import describe, tokenizer_from
@@ -58,7 +59,7 @@ class FusionClassifier:
         self, bundle: Bundle, *, device: str, write: Callable[[LabPanel], str] = describe
     ) -> None:
         entry = read_entry(FusionEntry, "fusion", bundle.manifest.fusion)
-        self._preparation = Preparation(
+        self.preparation = Preparation(
             entry.crop_px,
             entry.tile_px,
             tokenizer_from(bundle.text("vocabulary.txt"), cased=entry.cased),
@@ -95,6 +96,17 @@ class FusionClassifier:
             answers = self._every_subset(case, modalities(case))
         return {used: self._probabilities(logits, used) for used, logits in answers.items()}
 
+    def calibrated(
+        self, apart: Sequence[Labelled], *, miss_rate: float
+    ) -> tuple[Calibration, dict[str, Any]]:
+        """What its calibration would be on other patients; `calibration.calibrate` has the rest.
+
+        Raises:
+            InvalidInput: there are none, or none of a class.
+        """
+        check_classes(apart, "calibrate with")
+        return calibrate(self._network, apart, miss_rate=miss_rate)
+
     def _diagnose(self, evidence: FusionInput) -> Diagnosis:
         case = self._prepared(evidence)
         used = modalities(case)
@@ -130,7 +142,7 @@ class FusionClassifier:
         )
 
     def _prepared(self, evidence: FusionInput) -> CaseTensors:
-        return self._preparation.prepare(
+        return self.preparation.prepare(
             evidence.image, evidence.box, evidence.slides, evidence.labs
         )
 
@@ -167,12 +179,6 @@ def _built(sizes: dict[str, Any]) -> FusionNetwork:
             f"manifest: fusion.network: expected sizes that a network can be built of, "
             f"got {type(error).__name__}: {error}"
         ) from error
-
-
-def modalities(case: CaseTensors) -> tuple[Modality, ...]:
-    """Which modalities a case has."""
-    present = (case.crop, case.tiles, case.tokens)
-    return tuple(m for m, tensor in zip(Modality, present, strict=True) if tensor is not None)
 
 
 def _reason(images_strange: bool, strange: bool, likely: tuple[TumourClass, ...]) -> str | None:

@@ -3,8 +3,8 @@
 Training and serving both go through here.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import cv2
@@ -23,6 +23,11 @@ from bonetumor.fusion.text import describe
 PATTERNS = tuple(subset for size in (1, 2, 3) for subset in combinations(Modality, size))
 CONTEXT = 1.5  # how much wider than the box the crop is: the bone around a lesion tells much
 _MAX_TOKENS = 128
+_FIELDS = {
+    Modality.IMAGE: ("crop",),
+    Modality.PATHOLOGY: ("tiles",),
+    Modality.LABS: ("tokens", "ratios"),
+}
 _RATIO_CAP = 8.0
 
 
@@ -39,6 +44,21 @@ class CaseTensors:
     tiles: torch.Tensor | None
     tokens: torch.Tensor | None
     ratios: torch.Tensor | None
+
+
+Labelled = tuple[CaseTensors, int]
+"""A case and its class, by its place in TumourClass."""
+
+
+def modalities(case: CaseTensors) -> tuple[Modality, ...]:
+    """Which modalities a case has."""
+    return tuple(m for m, names in _FIELDS.items() if getattr(case, names[0]) is not None)
+
+
+def only(case: CaseTensors, kept: Collection[Modality]) -> CaseTensors:
+    """The case with only some of its modalities."""
+    dropped = {name: None for m, names in _FIELDS.items() if m not in kept for name in names}
+    return replace(case, **dropped)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,24 +9,13 @@ from typing import Any
 
 import torch
 
-from bonetumor.domain.assessment import Modality, TumourClass
-from bonetumor.domain.errors import InvalidInput
-from bonetumor.fusion.calibration import fit_conformal, fit_temperature
-from bonetumor.fusion.evidence import PATTERNS, CaseTensors
+from bonetumor.fusion.calibration import calibrate, check_classes
+from bonetumor.fusion.evidence import CaseTensors, Labelled, modalities, only
 from bonetumor.fusion.network import SMALL_BERT, SMALL_RESNET, FusionConfig, FusionNetwork
 from bonetumor.weights.precision import half_precision
 
 Progress = Callable[[str], None]
-Labelled = tuple[CaseTensors, int]
 
-_FIELDS = {
-    Modality.IMAGE: ("crop",),
-    Modality.PATHOLOGY: ("tiles",),
-    Modality.LABS: ("tokens", "ratios"),
-}
-_LEAST_CASES = 5
-_FAMILIAR = 0.995
-_ANY_ENERGY = 1e12
 # Deviations of what training does to crops: radians, logarithm, half sides, logarithm.
 _TURN, _SCALE, _SHIFT, _LIGHT = 0.2, 0.1, 0.06, 0.06
 
@@ -78,7 +67,8 @@ def train_fusion(
     Raises:
         InvalidInput: no patients, or a class without any.
     """
-    _check(train, apart)
+    check_classes(train, "train on")
+    check_classes(apart, "calibrate with")
     torch.manual_seed(plan.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     plan = replace(plan, batch=min(plan.batch, len(train)))
@@ -103,28 +93,16 @@ def train_fusion(
         for k, v in network.state_dict().items()
     }
     network.load_state_dict(half)  # calibrate the weights as the bundle will hold them
-    calibrated, metrics = _calibrate(network.eval(), apart, plan)
+    calibrated, metrics = calibrate(network.eval(), apart, miss_rate=plan.miss_rate)
     settings = {
         "network": asdict(config),
         "crop_px": plan.crop_px,
         "tile_px": plan.tile_px,
         "cased": plan.cased,
-        **calibrated,
+        **asdict(calibrated),
         "training": asdict(plan),
     }
     return Trained(state=half, vocabulary=vocabulary, config=settings, metrics=metrics)
-
-
-def _check(train: Sequence[Labelled], apart: Sequence[Labelled]) -> None:
-    for name, cases in (("train on", train), ("calibrate with", apart)):
-        if not cases:
-            raise InvalidInput(f"cohort: expected patients to {name}, got none")
-        absent = [c for i, c in enumerate(TumourClass) if all(y != i for _, y in cases)]
-        if absent:
-            raise InvalidInput(
-                f"cohort: expected patients of every class to {name}, got none that is "
-                f"{' or '.join(absent)}"
-            )
 
 
 class _Run:
@@ -189,7 +167,7 @@ def _epoch(
 
 def _augmented(case: CaseTensors, plan: FusionTraining, chance: random.Random) -> CaseTensors:
     """Moved crops, a few tiles, and modalities that go missing: never all of them."""
-    present = [m for m in Modality if getattr(case, _FIELDS[m][0]) is not None]
+    present = modalities(case)
     kept = [m for m in present if chance.random() >= plan.modality_dropout] or [
         chance.choice(present)
     ]
@@ -218,49 +196,3 @@ def moved_crop(crop: torch.Tensor, chance: random.Random) -> torch.Tensor:
     moved = torch.nn.functional.grid_sample(crop[None], grid, align_corners=False)[0]
     gain, offset = math.exp(chance.gauss(0, _LIGHT)), chance.gauss(0, _LIGHT / 2)
     return (moved * gain + offset).clamp(0, 1)
-
-
-def only(case: CaseTensors, kept: Sequence[Modality]) -> CaseTensors:
-    """The case with only some of its modalities."""
-    dropped = {name: None for m in Modality if m not in kept for name in _FIELDS[m]}
-    return replace(case, **dropped)
-
-
-@torch.inference_mode()
-def _calibrate(
-    network: FusionNetwork, apart: Sequence[Labelled], plan: FusionTraining
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    temperatures: dict[str, float] = {}
-    energies: dict[str, float] = {}
-    least: dict[str, dict[TumourClass, float]] = {}
-    metrics: dict[str, dict[str, float]] = {}
-    for pattern in PATTERNS:
-        rows = [(only(c, pattern), y) for c, y in apart if _has(c, pattern)]
-        name = "+".join(pattern)
-        if len(rows) < _LEAST_CASES:  # nothing to calibrate on: every class stays possible
-            temperatures[name], least[name] = 1.0, dict.fromkeys(TumourClass, 0.0)
-            energies[name] = _ANY_ENERGY
-            metrics[name] = {"n": len(rows)}
-            continue
-        logits = torch.cat([network([case]).cpu() for case, _ in rows])
-        truth = torch.tensor([label for _, label in rows])
-        temperatures[name] = fit_temperature(logits, truth)
-        energies[name] = float(torch.quantile(-torch.logsumexp(logits.double(), 1), _FAMILIAR))
-        probabilities = torch.softmax(logits.double() / temperatures[name], dim=1)
-        needed = fit_conformal(probabilities, truth, plan.miss_rate)
-        least[name] = dict(zip(TumourClass, needed, strict=True))
-        right = probabilities.argmax(dim=1) == truth
-        metrics[name] = {
-            "n": len(rows),
-            "accuracy_on_calibration": round(float(right.double().mean()), 4),
-        }
-    calibrated = {
-        "temperatures": temperatures,
-        "least_probabilities": least,
-        "greatest_energies": energies,
-    }
-    return calibrated, metrics
-
-
-def _has(case: CaseTensors, pattern: Sequence[Modality]) -> bool:
-    return all(getattr(case, _FIELDS[m][0]) is not None for m in pattern)

@@ -18,9 +18,8 @@ from bonetumor.domain.lesion import Detection
 from bonetumor.evaluation import classification as classes
 from bonetumor.evaluation.detection import ScoredImage
 from bonetumor.evaluation.summary import ClassifiedCase, summarise_classes, summarise_detection
-from bonetumor.fusion.calibration import resplits
+from bonetumor.fusion.coverage import resplits
 from bonetumor.fusion.evidence import PATTERNS
-from bonetumor.fusion.train import FusionTraining
 from bonetumor.service.assess import look, rank_of
 from bonetumor.service.ports import FusionInput, Model
 from bonetumor.weights.bundle import Bundle, open_bundle, shipped_bundle
@@ -29,6 +28,7 @@ from bonetumor.worker.comparing import Comparison
 from bonetumor.worker.evaluation_page import write_pages
 from bonetumor.worker.loose import read_images
 from bonetumor.worker.thinking import build_slides, choose_device, load_model
+from bonetumor.worker.training import miss_rate_of
 
 _LEAST_SCORE = 0.01
 
@@ -79,12 +79,7 @@ def evaluate_bundle(
         "detection": summarise_detection(predictions.images, threshold),
         "classification": summarise_classes(predictions.cases),
     }
-    training = opened.manifest.fusion["training"]
-    _add_resplits(
-        result["classification"]["subsets"],
-        predictions.cases,
-        training.get("miss_rate", FusionTraining().miss_rate),
-    )
+    _add_resplits(result["classification"]["subsets"], predictions.cases, miss_rate_of(opened))
     if comparison is not None:
         result["classification"]["comparison"] = comparison.result(predictions.cases)
     if strange is not None:

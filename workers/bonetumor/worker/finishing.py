@@ -22,11 +22,13 @@ from bonetumor.detection.train import DetectorTraining, read_checkpoint
 from bonetumor.detection.yolo import YoloDetector, build_network
 from bonetumor.domain.errors import InvalidInput
 from bonetumor.evaluation.detection import ScoredImage, average_precision, operating_point
+from bonetumor.fusion.classifier import FusionClassifier
 from bonetumor.fusion.train import Trained
 from bonetumor.phantom.trunk import draw_trunk
 from bonetumor.weights.bundle import Bundle, open_bundle, write_bundle
 from bonetumor.worker.cohorts import load_images
-from bonetumor.worker.training import Say, labelled, report
+from bonetumor.worker.thinking import choose_device
+from bonetumor.worker.training import Cases, Say, labelled, miss_rate_of, report
 
 _FALSE_POSITIVES_PER_NORMAL = 0.1
 _FAMILIAR = 0.995
@@ -46,6 +48,13 @@ class BundleText:
     version: str
     training_data: str
     limits: str
+
+    @classmethod
+    def of(cls, base: Bundle, version: str) -> "BundleText":
+        """For another version of a bundle, with the same networks."""
+        return cls(
+            version=version, training_data=base.manifest.training_data, limits=base.manifest.limits
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +118,30 @@ def tune(out: Path, cohort: Cohort, base: Bundle, text: BundleText, say: Say) ->
         text=text,
     )
     _finish(draft, cohort, [], say, found=base.manifest.metrics.get("detection"))
+
+
+def calibrate(out: Path, cohort: Cohort, base: Bundle, text: BundleText, say: Say) -> None:
+    """A bundle with the networks of `base`, its probabilities and prediction sets calibrated anew
+    on the validation split of another cohort, as its detector finds the lesions there.
+
+    Raises:
+        InvalidInput: the split holds no patients, or none of a class.
+    """
+    classifier = FusionClassifier(base, device=choose_device("auto"))
+    cases = Cases(cohort, classifier.preparation, base)
+    say("fusion: the detector looks at the patients")
+    calibration, metrics = classifier.calibrated(
+        list(cases.to_calibrate()), miss_rate=miss_rate_of(base)
+    )
+    report(cases.problems, say)
+    fusion = _fusion_of(base)
+    config = {
+        **fusion.config,
+        **dataclasses.asdict(calibration),
+        "calibrated_on": cohort.folder.name,
+    }
+    join(out, dataclasses.replace(fusion, config=config, metrics=metrics), base, text)
+    say(f"bundle {text.version} written to {out}: {metrics}")
 
 
 def join(out: Path, fusion: Trained, base: Bundle, text: BundleText) -> None:

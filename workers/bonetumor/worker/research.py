@@ -1,4 +1,4 @@
-"""The commands of those who train and measure: cohort, train, evaluate, models."""
+"""The commands of those who train and measure: cohort, train, evaluate."""
 
 import json as json_format
 from collections.abc import Iterator, Sequence
@@ -9,14 +9,12 @@ from typing import Annotated, TypeVar
 import typer
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
 _T = TypeVar("_T")
 _out = Console()
 
 cohort = typer.Typer(help="Makes, imports and checks cohorts.", no_args_is_help=True)
 train = typer.Typer(help="Trains weights on a cohort.", no_args_is_help=True)
-models = typer.Typer(help="Looks at bundles of weights.", no_args_is_help=True)
 
 Folder = Annotated[Path, typer.Argument(help="Folder of the cohort")]
 CohortFolder = Annotated[Path, typer.Option("--cohort", help="Folder with cohort.jsonl")]
@@ -244,124 +242,6 @@ def evaluate(
         found, bundle, out, split.value, _tracked, strange=strange, others=compare or ()
     )
     _say(f"{result['cohort']['patients']} patients measured; see {out / 'index.html'}")
-
-
-@models.command("list")
-def models_list(
-    folder: Annotated[Path | None, typer.Argument(help="Folder of bundles")] = None,
-) -> None:
-    """The shipped bundle and those in a folder."""
-    from bonetumor.domain.errors import WeightsMismatch
-    from bonetumor.weights.bundle import MANIFEST, open_bundle, shipped_bundle
-
-    found = sorted(p.parent for p in folder.glob(f"*/{MANIFEST}")) if folder else []
-    table = Table("version", "trained on", "folder")
-    for path in [shipped_bundle(), *found]:
-        try:
-            manifest = open_bundle(path).manifest
-            table.add_row(manifest.version, manifest.training_data, str(path))
-        except WeightsMismatch as error:
-            table.add_row("not usable", str(error), str(path))
-    _out.print(table)
-
-
-@models.command("show")
-def models_show(
-    bundle: Annotated[Path | None, typer.Argument(help="Bundle; else the shipped one")] = None,
-) -> None:
-    """The manifest: version, hashes, training data, metrics, intended use, limits."""
-    from bonetumor.weights.bundle import MANIFEST, open_bundle, shipped_bundle
-
-    opened = open_bundle(bundle or shipped_bundle())
-    print((opened.folder / MANIFEST).read_text())  # noqa: T201 - plain JSON for programs
-
-
-@models.command("convert")
-def models_convert(
-    checkpoint: Annotated[
-        Path, typer.Argument(help="best.pt of `train detector`, or of ultralytics; is unpickled")
-    ],
-    out: Annotated[Path, typer.Argument(help="Folder for the bundle")],
-    cohort: CohortFolder,
-    version: Annotated[str, typer.Option(help="The bundle's version")],
-    training_data: Annotated[
-        str, typer.Option(help="What it was trained on, as every report will say")
-    ],
-    bundle: Annotated[
-        Path | None, typer.Option(help="Bundle that all but the detector is taken from")
-    ] = None,
-) -> None:
-    """A bundle from a detector's checkpoint; the cohort's validation split sets its threshold."""
-    from bonetumor.weights.bundle import open_bundle, shipped_bundle
-    from bonetumor.worker import finishing, training
-
-    base = open_bundle(bundle or shipped_bundle())
-    text = finishing.BundleText(
-        version=version,
-        training_data=training_data
-        if training_data == base.manifest.training_data
-        else f"detector: {training_data}; all else: {base.manifest.training_data}",
-        limits=base.manifest.limits,
-    )
-    found = training.open_cohort(cohort, _say)
-    finishing.convert(out, found, checkpoint, base, text, _say)
-
-
-@models.command("join")
-def models_join(
-    work: Annotated[Path, typer.Argument(help="Folder where `train fusion` worked")],
-    out: Annotated[Path, typer.Argument(help="Folder for the bundle")],
-    version: Annotated[str, typer.Option(help="The bundle's version")],
-    training_data: Annotated[
-        str, typer.Option(help="What the fusion was trained on, as every report will say")
-    ],
-    bundle: Annotated[
-        Path | None, typer.Option(help="Bundle that the detector is taken from")
-    ] = None,
-) -> None:
-    """A bundle from a trained fusion network and another bundle's detector."""
-    from bonetumor.weights.bundle import open_bundle, shipped_bundle
-    from bonetumor.worker import finishing, training
-
-    base = open_bundle(bundle or shipped_bundle())
-    text = finishing.BundleText(
-        version=version,
-        training_data=f"fusion: {training_data}; detector: {base.manifest.training_data}",
-        limits=base.manifest.limits,
-    )
-    finishing.join(out, training.read_fusion(work), base, text)
-    _say(f"bundle {version} written to {out}")
-
-
-@models.command("tune")
-def models_tune(
-    out: Annotated[Path, typer.Argument(help="Folder for the bundle")],
-    cohort: CohortFolder,
-    version: Annotated[str, typer.Option(help="The bundle's version")],
-    bundle: Annotated[
-        Path | None, typer.Option(help="Bundle whose networks are taken; else the shipped one")
-    ] = None,
-) -> None:
-    """The same networks with the operating point of a cohort's validation split: the least score
-    with, at 95 % confidence, at most one false box in ten normal images."""
-    from bonetumor.weights.bundle import open_bundle, shipped_bundle
-    from bonetumor.worker import finishing, training
-
-    base = open_bundle(bundle or shipped_bundle())
-    text = finishing.BundleText(
-        version=version, training_data=base.manifest.training_data, limits=base.manifest.limits
-    )
-    finishing.tune(out, training.open_cohort(cohort, _say), base, text, _say)
-
-
-@models.command("verify")
-def models_verify(
-    bundle: Annotated[Path | None, typer.Argument(help="Bundle; else the shipped one")] = None,
-) -> None:
-    """Checks every hash, builds the networks, and runs them once."""
-    from bonetumor.worker.thinking import verify_bundle
-
-    _say(verify_bundle(bundle))
 
 
 def _say(text: str) -> None:

@@ -18,8 +18,7 @@ from bonetumor.domain.assessment import TumourClass
 from bonetumor.domain.errors import InvalidInput
 from bonetumor.domain.image import BoundingBox, ClinicalImage, Corners, iou
 from bonetumor.domain.pathology import SlideTiles
-from bonetumor.fusion.classifier import modalities
-from bonetumor.fusion.evidence import CaseTensors, Preparation
+from bonetumor.fusion.evidence import Labelled, Preparation, modalities
 from bonetumor.fusion.text import read_text_encoder, stand_in_vocabulary, tokenizer_from
 from bonetumor.fusion.train import FusionTraining, Trained, train_fusion
 from bonetumor.service.assess import look
@@ -92,7 +91,7 @@ def fit_fusion(
         plan = dataclasses.replace(plan, bert=text.sizes, cased=text.cased)
     tokenizer = tokenizer_from(vocabulary, cased=plan.cased)
     preparation = Preparation(plan.crop_px, plan.tile_px, tokenizer)
-    cases = Cases(cohort, preparation, plan, detector)
+    cases = Cases(cohort, preparation, detector)
     say("fusion: the detector looks at the patients")
     trained = train_fusion(
         plan,
@@ -145,16 +144,14 @@ def pictures(cohort: Cohort, part: Split, problems: list[str]) -> Iterator[Label
 class Cases:
     """Patients of a known class, with the lesion where the detector finds it."""
 
-    def __init__(
-        self, cohort: Cohort, preparation: Preparation, plan: FusionTraining, detector: Bundle
-    ) -> None:
+    def __init__(self, cohort: Cohort, preparation: Preparation, detector: Bundle) -> None:
         self._cohort = cohort
         self._preparation = preparation
         self._detector = YoloDetector(detector, device=choose_device("auto"))
-        self._slides = build_slides(plan.tile_px)
+        self._slides = build_slides(preparation.tile_px)
         self.problems: list[str] = []
 
-    def to_learn(self) -> Iterator[tuple[CaseTensors, int]]:
+    def to_learn(self) -> Iterator[Labelled]:
         """Each patient once for every image with a box: the found one, else the true one."""
         for record, label, tiles in self._known("train"):
             panel = panel_of(record)
@@ -168,7 +165,7 @@ class Cases:
             if not shown and tiles:
                 yield self._preparation.prepare(None, None, tiles, panel), label
 
-    def to_calibrate(self) -> Iterator[tuple[CaseTensors, int]]:
+    def to_calibrate(self) -> Iterator[Labelled]:
         """Each patient once, as served: at the surest box, right or wrong, or without an image."""
         for record, label, tiles in self._known("validation"):
             images = load_images(self._cohort, record, self.problems)
@@ -198,6 +195,12 @@ def _largest(boxes: Iterable[Corners]) -> BoundingBox:
     """The box of the greatest area."""
     x0, y0, x1, y1 = max(boxes, key=lambda b: (b[2] - b[0]) * (b[3] - b[1]))
     return BoundingBox(x0=x0, y0=y0, x1=x1, y1=y1)
+
+
+def miss_rate_of(bundle: Bundle) -> float:
+    """That of the bundle's conformal sets, as its training noted it."""
+    noted = bundle.manifest.fusion.get("training", {})
+    return float(noted.get("miss_rate", FusionTraining().miss_rate))
 
 
 def report(problems: list[str], say: Say) -> None:

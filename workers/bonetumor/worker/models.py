@@ -1,0 +1,151 @@
+"""`models`: bundles of weights, looked at and made of one another."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+_out = Console()
+
+app = typer.Typer(help="Looks at bundles of weights, and makes new ones.", no_args_is_help=True)
+
+CohortFolder = Annotated[Path, typer.Option("--cohort", help="Folder with cohort.jsonl")]
+
+
+@app.command("list")
+def known(folder: Annotated[Path | None, typer.Argument(help="Folder of bundles")] = None) -> None:
+    """The shipped bundle and those in a folder."""
+    from bonetumor.domain.errors import WeightsMismatch
+    from bonetumor.weights.bundle import MANIFEST, open_bundle, shipped_bundle
+
+    found = sorted(p.parent for p in folder.glob(f"*/{MANIFEST}")) if folder else []
+    table = Table("version", "trained on", "folder")
+    for path in [shipped_bundle(), *found]:
+        try:
+            manifest = open_bundle(path).manifest
+            table.add_row(manifest.version, manifest.training_data, str(path))
+        except WeightsMismatch as error:
+            table.add_row("not usable", str(error), str(path))
+    _out.print(table)
+
+
+@app.command()
+def show(
+    bundle: Annotated[Path | None, typer.Argument(help="Bundle; else the shipped one")] = None,
+) -> None:
+    """The manifest: version, hashes, training data, metrics, intended use, limits."""
+    from bonetumor.weights.bundle import MANIFEST, open_bundle, shipped_bundle
+
+    opened = open_bundle(bundle or shipped_bundle())
+    print((opened.folder / MANIFEST).read_text())  # noqa: T201 - plain JSON for programs
+
+
+@app.command()
+def convert(
+    checkpoint: Annotated[
+        Path, typer.Argument(help="best.pt of `train detector`, or of ultralytics; is unpickled")
+    ],
+    out: Annotated[Path, typer.Argument(help="Folder for the bundle")],
+    cohort: CohortFolder,
+    version: Annotated[str, typer.Option(help="The bundle's version")],
+    training_data: Annotated[
+        str, typer.Option(help="What it was trained on, as every report will say")
+    ],
+    bundle: Annotated[
+        Path | None, typer.Option(help="Bundle that all but the detector is taken from")
+    ] = None,
+) -> None:
+    """A bundle from a detector's checkpoint; the cohort's validation split sets its threshold."""
+    from bonetumor.weights.bundle import open_bundle, shipped_bundle
+    from bonetumor.worker import finishing, training
+
+    base = open_bundle(bundle or shipped_bundle())
+    text = finishing.BundleText(
+        version=version,
+        training_data=training_data
+        if training_data == base.manifest.training_data
+        else f"detector: {training_data}; all else: {base.manifest.training_data}",
+        limits=base.manifest.limits,
+    )
+    found = training.open_cohort(cohort, _say)
+    finishing.convert(out, found, checkpoint, base, text, _say)
+
+
+@app.command()
+def join(
+    work: Annotated[Path, typer.Argument(help="Folder where `train fusion` worked")],
+    out: Annotated[Path, typer.Argument(help="Folder for the bundle")],
+    version: Annotated[str, typer.Option(help="The bundle's version")],
+    training_data: Annotated[
+        str, typer.Option(help="What the fusion was trained on, as every report will say")
+    ],
+    bundle: Annotated[
+        Path | None, typer.Option(help="Bundle that the detector is taken from")
+    ] = None,
+) -> None:
+    """A bundle from a trained fusion network and another bundle's detector."""
+    from bonetumor.weights.bundle import open_bundle, shipped_bundle
+    from bonetumor.worker import finishing, training
+
+    base = open_bundle(bundle or shipped_bundle())
+    text = finishing.BundleText(
+        version=version,
+        training_data=f"fusion: {training_data}; detector: {base.manifest.training_data}",
+        limits=base.manifest.limits,
+    )
+    finishing.join(out, training.read_fusion(work), base, text)
+    _say(f"bundle {version} written to {out}")
+
+
+@app.command()
+def tune(
+    out: Annotated[Path, typer.Argument(help="Folder for the bundle")],
+    cohort: CohortFolder,
+    version: Annotated[str, typer.Option(help="The bundle's version")],
+    bundle: Annotated[
+        Path | None, typer.Option(help="Bundle whose networks are taken; else the shipped one")
+    ] = None,
+) -> None:
+    """The same networks with the operating point of a cohort's validation split: the least score
+    with, at 95 % confidence, at most one false box in ten normal images."""
+    from bonetumor.weights.bundle import open_bundle, shipped_bundle
+    from bonetumor.worker import finishing, training
+
+    base = open_bundle(bundle or shipped_bundle())
+    found = training.open_cohort(cohort, _say)
+    finishing.tune(out, found, base, finishing.BundleText.of(base, version), _say)
+
+
+@app.command()
+def calibrate(
+    out: Annotated[Path, typer.Argument(help="Folder for the bundle")],
+    cohort: CohortFolder,
+    version: Annotated[str, typer.Option(help="The bundle's version")],
+    bundle: Annotated[
+        Path | None, typer.Option(help="Bundle whose networks are taken; else the shipped one")
+    ] = None,
+) -> None:
+    """The same networks with probabilities and prediction sets calibrated anew on the patients of
+    a cohort's validation split, as its detector finds their lesions."""
+    from bonetumor.weights.bundle import open_bundle, shipped_bundle
+    from bonetumor.worker import finishing, training
+
+    base = open_bundle(bundle or shipped_bundle())
+    found = training.open_cohort(cohort, _say)
+    finishing.calibrate(out, found, base, finishing.BundleText.of(base, version), _say)
+
+
+@app.command()
+def verify(
+    bundle: Annotated[Path | None, typer.Argument(help="Bundle; else the shipped one")] = None,
+) -> None:
+    """Checks every hash, builds the networks, and runs them once."""
+    from bonetumor.worker.thinking import verify_bundle
+
+    _say(verify_bundle(bundle))
+
+
+def _say(text: str) -> None:
+    _out.print(text, markup=False, highlight=False, soft_wrap=True)
