@@ -263,12 +263,13 @@ def test_a_checkpoint_becomes_a_bundle_with_its_detector(made, tmp_path):
         _run("models", "convert", best, tmp_path / "other", "--cohort", made, *named[2:])
 
 
-def test_the_operating_point_is_set_anew_on_another_cohort(made, tmp_path):
-    def all_validate(records):
-        return [r.model_copy(update={"split": "validation"}) for r in records]
+def _all_validate(records):
+    return [r.model_copy(update={"split": "validation"}) for r in records]
 
+
+def test_the_operating_point_is_set_anew_on_another_cohort(made, tmp_path):
     out, shipped = tmp_path / "tuned", open_bundle(shipped_bundle())
-    named = ("--cohort", _copied(made, tmp_path, all_validate), "--version", "own-2")
+    named = ("--cohort", _copied(made, tmp_path, _all_validate), "--version", "own-2")
     assert _run("models", "tune", out, *named).exit_code == 0
     tuned = open_bundle(out)
     assert tuned.manifest.version == "own-2"
@@ -287,11 +288,8 @@ def test_the_operating_point_is_set_anew_on_another_cohort(made, tmp_path):
 
 
 def test_probabilities_are_calibrated_anew_on_another_cohort(made, tmp_path):
-    def all_validate(records):
-        return [r.model_copy(update={"split": "validation"}) for r in records]
-
     out, shipped = tmp_path / "calibrated", open_bundle(shipped_bundle())
-    folder = _copied(made, tmp_path, all_validate)
+    folder = _copied(made, tmp_path, _all_validate)
     named = ("--cohort", folder, "--version", "own-4")
     assert _run("models", "calibrate", out, *named).exit_code == 0
     calibrated = open_bundle(out)
@@ -317,11 +315,8 @@ def test_probabilities_are_calibrated_anew_on_another_cohort(made, tmp_path):
 
 def _surprise(folder, bundle):
     """The negative log-likelihood of the truth over every pattern and patient."""
-    model, predictions, cohort = (
-        load_model(bundle, device="cpu"),
-        Predictions(),
-        read_cohort(folder),
-    )
+    model, predictions = load_model(bundle, device="cpu"), Predictions()
+    cohort = read_cohort(folder)
     threshold = float(bundle.manifest.detector["score_threshold"])
     for record in cohort.patients:
         predict(cohort, record, model, threshold, predictions)

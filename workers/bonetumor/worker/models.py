@@ -7,11 +7,18 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from bonetumor.worker.research import CohortFolder, say
+
 _out = Console()
 
 app = typer.Typer(help="Looks at bundles of weights, and makes new ones.", no_args_is_help=True)
 
-CohortFolder = Annotated[Path, typer.Option("--cohort", help="Folder with cohort.jsonl")]
+Out = Annotated[Path, typer.Argument(help="Folder for the bundle")]
+Version = Annotated[str, typer.Option(help="The bundle's version")]
+Looked = Annotated[Path | None, typer.Argument(help="Bundle; else the shipped one")]
+SameNetworks = Annotated[
+    Path | None, typer.Option(help="Bundle whose networks are taken; else the shipped one")
+]
 
 
 @app.command("list")
@@ -32,9 +39,7 @@ def known(folder: Annotated[Path | None, typer.Argument(help="Folder of bundles"
 
 
 @app.command()
-def show(
-    bundle: Annotated[Path | None, typer.Argument(help="Bundle; else the shipped one")] = None,
-) -> None:
+def show(bundle: Looked = None) -> None:
     """The manifest: version, hashes, training data, metrics, intended use, limits."""
     from bonetumor.weights.bundle import MANIFEST, open_bundle, shipped_bundle
 
@@ -47,9 +52,9 @@ def convert(
     checkpoint: Annotated[
         Path, typer.Argument(help="best.pt of `train detector`, or of ultralytics; is unpickled")
     ],
-    out: Annotated[Path, typer.Argument(help="Folder for the bundle")],
+    out: Out,
     cohort: CohortFolder,
-    version: Annotated[str, typer.Option(help="The bundle's version")],
+    version: Version,
     training_data: Annotated[
         str, typer.Option(help="What it was trained on, as every report will say")
     ],
@@ -69,15 +74,15 @@ def convert(
         else f"detector: {training_data}; all else: {base.manifest.training_data}",
         limits=base.manifest.limits,
     )
-    found = training.open_cohort(cohort, _say)
-    finishing.convert(out, found, checkpoint, base, text, _say)
+    found = training.open_cohort(cohort, say)
+    finishing.convert(out, found, checkpoint, base, text, say)
 
 
 @app.command()
 def join(
     work: Annotated[Path, typer.Argument(help="Folder where `train fusion` worked")],
-    out: Annotated[Path, typer.Argument(help="Folder for the bundle")],
-    version: Annotated[str, typer.Option(help="The bundle's version")],
+    out: Out,
+    version: Version,
     training_data: Annotated[
         str, typer.Option(help="What the fusion was trained on, as every report will say")
     ],
@@ -96,36 +101,24 @@ def join(
         limits=base.manifest.limits,
     )
     finishing.join(out, training.read_fusion(work), base, text)
-    _say(f"bundle {version} written to {out}")
+    say(f"bundle {version} written to {out}")
 
 
 @app.command()
-def tune(
-    out: Annotated[Path, typer.Argument(help="Folder for the bundle")],
-    cohort: CohortFolder,
-    version: Annotated[str, typer.Option(help="The bundle's version")],
-    bundle: Annotated[
-        Path | None, typer.Option(help="Bundle whose networks are taken; else the shipped one")
-    ] = None,
-) -> None:
+def tune(out: Out, cohort: CohortFolder, version: Version, bundle: SameNetworks = None) -> None:
     """The same networks with the operating point of a cohort's validation split: the least score
     with, at 95 % confidence, at most one false box in ten normal images."""
     from bonetumor.weights.bundle import open_bundle, shipped_bundle
     from bonetumor.worker import finishing, training
 
     base = open_bundle(bundle or shipped_bundle())
-    found = training.open_cohort(cohort, _say)
-    finishing.tune(out, found, base, finishing.BundleText.of(base, version), _say)
+    found = training.open_cohort(cohort, say)
+    finishing.tune(out, found, base, finishing.BundleText.of(base, version), say)
 
 
 @app.command()
 def calibrate(
-    out: Annotated[Path, typer.Argument(help="Folder for the bundle")],
-    cohort: CohortFolder,
-    version: Annotated[str, typer.Option(help="The bundle's version")],
-    bundle: Annotated[
-        Path | None, typer.Option(help="Bundle whose networks are taken; else the shipped one")
-    ] = None,
+    out: Out, cohort: CohortFolder, version: Version, bundle: SameNetworks = None
 ) -> None:
     """The same networks with probabilities and prediction sets calibrated anew on the patients of
     a cohort's validation split, as its detector finds their lesions."""
@@ -133,19 +126,13 @@ def calibrate(
     from bonetumor.worker import finishing, training
 
     base = open_bundle(bundle or shipped_bundle())
-    found = training.open_cohort(cohort, _say)
-    finishing.calibrate(out, found, base, finishing.BundleText.of(base, version), _say)
+    found = training.open_cohort(cohort, say)
+    finishing.calibrate(out, found, base, finishing.BundleText.of(base, version), say)
 
 
 @app.command()
-def verify(
-    bundle: Annotated[Path | None, typer.Argument(help="Bundle; else the shipped one")] = None,
-) -> None:
+def verify(bundle: Looked = None) -> None:
     """Checks every hash, builds the networks, and runs them once."""
     from bonetumor.worker.thinking import verify_bundle
 
-    _say(verify_bundle(bundle))
-
-
-def _say(text: str) -> None:
-    _out.print(text, markup=False, highlight=False, soft_wrap=True)
+    say(verify_bundle(bundle))

@@ -93,7 +93,7 @@ def cohort_import(
         )
     count = write_cohort(folder, imported.patients)
     for problem in imported.problems:
-        _say(f"not used: {problem}")
+        say(f"not used: {problem}")
     _out.print(f"{count} patients, {len(imported.problems)} problems; cohort in {folder}")
 
 
@@ -108,7 +108,7 @@ def cohort_check(folder: Folder) -> None:
     images = sum(1 for r in _tracked(found.patients) for _ in load_images(found, r, problems))
     problems = list(dict.fromkeys(problems))
     for problem in problems:
-        _say(f"not used: {problem}")
+        say(f"not used: {problem}")
     _out.print(f"{len(found.patients)} patients, {images} images, {len(problems)} problems")
     if problems:
         raise typer.Exit(1)
@@ -150,8 +150,8 @@ def train_detector(
         augmentation=augmentation,
         seed=seed,
     )
-    found = training.open_cohort(cohort, _say)
-    _say(f"best weights: {training.fit_detector(found, plan, work, start, _say)}")
+    found = training.open_cohort(cohort, say)
+    say(f"best weights: {training.fit_detector(found, plan, work, start, say)}")
 
 
 @train.command("fusion")
@@ -182,10 +182,10 @@ def train_fusion(
     if resnet not in sizes:
         raise typer.BadParameter(f"expected small or 50, got {resnet}")
     plan = FusionTraining(epochs=epochs, seed=seed, design=design, resnet=dict(sizes[resnet]))
-    found = training.open_cohort(cohort, _say)
+    found = training.open_cohort(cohort, say)
     detector = open_bundle(bundle or shipped_bundle())
-    trained = training.fit_fusion(found, plan, detector, work, _say, biobert=biobert)
-    _say(json_format.dumps(trained.metrics))
+    trained = training.fit_fusion(found, plan, detector, work, say, biobert=biobert)
+    say(json_format.dumps(trained.metrics))
 
 
 @train.command("bundle")
@@ -218,7 +218,7 @@ def train_bundle(
         training_data=training_data,
         scale=scale,
     )
-    make_bundle(plan, _say)
+    make_bundle(plan, say)
 
 
 def evaluate(
@@ -237,14 +237,15 @@ def evaluate(
     """Measures a bundle on a cohort, through the code that serves."""
     from bonetumor.worker import evaluating, training
 
-    found = training.open_cohort(cohort, _say)
+    found = training.open_cohort(cohort, say)
     result = evaluating.evaluate_bundle(
         found, bundle, out, split.value, _tracked, strange=strange, others=compare or ()
     )
-    _say(f"{result['cohort']['patients']} patients measured; see {out / 'index.html'}")
+    say(f"{result['cohort']['patients']} patients measured; see {out / 'index.html'}")
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """A line for whoever waits, as it is."""
     _out.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
