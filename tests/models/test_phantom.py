@@ -1,5 +1,7 @@
 """The synthetic cohort: seeded, boxed, and readable by the product's own adapters."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -7,14 +9,16 @@ import pytest
 from bonetumor.domain.assessment import TumourClass
 from bonetumor.domain.errors import InvalidInput
 from bonetumor.phantom import radiograph as drawing
+from bonetumor.phantom.bones import to_scene
 from bonetumor.phantom.dicom import to_dicom
 from bonetumor.phantom.exposure import expose
 from bonetumor.phantom.fhir import to_fhir
 from bonetumor.phantom.lesion import LesionLook, paint_lesion
 from bonetumor.phantom.limb import draw_limb
-from bonetumor.phantom.normals import find_normals, to_scene
+from bonetumor.phantom.normals import find_normals
 from bonetumor.phantom.patient import draw_normal, draw_patient
-from bonetumor.phantom.scene import draw_anchors
+from bonetumor.phantom.scene import Anchor, Scene, draw_anchors
+from bonetumor.phantom.signs import Frame, exostosis
 from bonetumor.phantom.tumour import TYPES
 from bonetumor.phantom.visible import visible_box
 from kit.validators import dciodvfy
@@ -117,6 +121,90 @@ def test_real_normals_are_used_where_they_are_given(tmp_path):
     anchor = draw_anchors(scene, 0.5, 1, rng)[0]
     assert abs(anchor.axis[0]) > 0.95  # the bone runs down the picture
     assert anchor.half_width_px == pytest.approx(40, abs=12)
+
+
+def _limb_picture():
+    """A thigh with a hollow bone, a thin bone beside it, a fold of skin and the rim of a table."""
+    picture = np.full((640, 480), 20.0)
+    cv2.rectangle(picture, (90, 0), (430, 640), 80, -1)  # soft tissue
+    cv2.rectangle(picture, (200, 0), (260, 640), 190, -1)  # cortex
+    cv2.rectangle(picture, (212, 0), (248, 640), 150, -1)  # marrow
+    cv2.rectangle(picture, (330, 0), (350, 640), 170, -1)
+    cv2.ellipse(picture, (130, 320), (12, 60), 0, 0, 360, 97, -1)
+    cv2.rectangle(picture, (0, 620), (480, 640), 160, -1)
+    noise = np.random.default_rng(5).normal(0, 3, picture.shape)
+    return np.clip(cv2.GaussianBlur(picture, (0, 0), 2) + noise, 0, 255).astype(np.uint8)
+
+
+def test_marrow_is_bone_and_the_gap_between_bones_folds_and_tables_are_none():
+    bone = to_scene(_limb_picture()).bone
+    assert bone[100:500, 225:235].mean() > 0.95  # marrow
+    assert bone[100:500, 335:345].mean() > 0.95
+    assert bone[100:500, 275:315].mean() < 0.05
+    assert not bone[250:390, 115:145].any()
+    assert not bone[625:, 20:180].any()
+
+
+def test_only_the_bone_of_the_lesion_is_in_its_frame():
+    scene = to_scene(_limb_picture())
+    anchor = Anchor(row=300.0, column=230.0, axis=(1.0, 0.0), half_width_px=30.0)
+    frame = Frame.around(scene, anchor, (120.0, 80.0), np.random.default_rng(1))
+    inside = frame.inside[:, 230 - frame.window[1].start :]
+    assert inside[:, :25].min() > 0.5
+    assert inside[:, 60:].max() < 0.5
+
+
+@pytest.mark.parametrize("kind", TYPES, ids=lambda kind: kind.name)
+def test_no_tumour_is_cut_off_where_its_painter_stops(kind):
+    scene = to_scene(_limb_picture())
+    drawn = 0
+    for attempt in range(12):
+        rng = np.random.default_rng([3, attempt])
+        anchor = Anchor(row=300.0, column=230.0, axis=(1.0, 0.0), half_width_px=30.0)
+        size = (float(rng.uniform(40, 140)), float(rng.uniform(20, 60)))
+        frame = Frame.around(scene, anchor, size, np.random.default_rng([3, attempt]))
+        painted = paint_lesion(scene, anchor, size, kind, LesionLook.draw(kind, rng), rng)
+        if painted is not None:
+            drawn += 1
+            mask = painted[1][frame.window] > 0.35
+            for side in (mask[0], mask[-1], mask[:, 0], mask[:, -1]):
+                assert not side.any()
+    assert drawn
+
+
+def test_an_exostosis_grows_out_of_the_surface_of_its_bone():
+    scene = to_scene(_limb_picture())
+    anchor = Anchor(row=300.0, column=230.0, axis=(1.0, 0.0), half_width_px=30.0)
+    grown = 0
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        frame = Frame.around(scene, anchor, (60.0, 30.0), rng)
+        _, mask = exostosis(frame, rng)
+        if mask.any():
+            grown += 1
+            count, _ = cv2.connectedComponents((mask > 0.35).astype(np.uint8))
+            assert count == 2  # background, and one piece
+            assert frame.surface_px[mask > 0.35].max() > 0
+            assert (frame.surface_px[mask > 0.35] < 0).mean() > 0.5
+    assert grown
+    filled = Scene(
+        density=scene.density, floor=scene.floor, bone=np.ones_like(scene.bone), window=scene.window
+    )
+    frame = Frame.around(filled, anchor, (60.0, 30.0), np.random.default_rng(0))
+    assert not exostosis(frame, np.random.default_rng(0))[1].any()  # nowhere to grow out
+
+
+def test_a_tumour_of_bone_that_would_fall_into_pieces_is_not_painted():
+    scene = to_scene(_limb_picture())
+    anchor = Anchor(row=300.0, column=230.0, axis=(1.0, 0.0), half_width_px=30.0)
+    cyst = next(kind for kind in TYPES if kind.name == "simple bone cyst")
+    look = replace(LesionLook.draw(cyst, np.random.default_rng(2)), eccentric=0.0, expansion=0.0)
+    args = (anchor, (90.0, 50.0), cyst, look)
+    assert paint_lesion(scene, *args, np.random.default_rng(2)) is not None
+    bone = scene.bone.copy()
+    bone[200:400, 212:248] = False  # two cortices, far from each other
+    broken = Scene(density=scene.density, floor=scene.floor, bone=bone, window=scene.window)
+    assert paint_lesion(broken, *args, np.random.default_rng(2)) is None
 
 
 def test_a_folder_without_pictures_is_refused(tmp_path):

@@ -26,6 +26,8 @@ _SIGNS = (
 _PRESENT = 0.4
 _LEAST_CONTRAST = 0.075
 _LEAST_STRUCTURE = 0.7
+_PAINTED = 0.35
+_TOGETHER = 0.8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +87,7 @@ def paint_lesion(
 
 def _is_seen(frame: Frame, patch: Field, mask: Field, contrast: float) -> bool:
     """Whether the change stands out from what was there, and from the picture's contrast."""
-    within = mask > 0.35
+    within = mask > _PAINTED
     if int(within.sum()) < 12:
         return False
     before = (frame.floor + frame.bone)[within]
@@ -93,8 +95,15 @@ def _is_seen(frame: Frame, patch: Field, mask: Field, contrast: float) -> bool:
     return change > max(_LEAST_CONTRAST * contrast, _LEAST_STRUCTURE * float(before.std()))
 
 
+def _is_one(mask: Field) -> bool:
+    """Whether most of it hangs together: a tumour of one bone does."""
+    _, _, stats, _ = cv2.connectedComponentsWithStats((mask > _PAINTED).astype(np.uint8))
+    areas = stats[1:, cv2.CC_STAT_AREA]
+    return len(areas) > 0 and int(areas.max()) >= _TOGETHER * int(areas.sum())
+
+
 def _inside(frame: Frame, look: LesionLook, rng: np.random.Generator) -> tuple[Field, Field]:
-    """A tumour that grows within the bone."""
+    """A tumour that grows within the bone; an empty mask where it would fall into pieces."""
     shift = frame.side * look.eccentric * max(0.0, frame.half_width_px - 0.35 * frame.width_px)
     shape = outline(
         (frame.u - shift) / (frame.width_px / 2),
@@ -120,6 +129,8 @@ def _inside(frame: Frame, look: LesionLook, rng: np.random.Generator) -> tuple[F
         bone += base * 0.7 * look.sclerosis * halo * (1 - body) * frame.inside
     patch = frame.floor + bone
     mask = np.asarray(soft_step(shape - 0.5 * edge, 0.03) * grown, np.float32)
+    if not _is_one(mask):
+        return patch, np.zeros_like(mask)
     if look.breach > _PRESENT:
         patch = cortical_breach(frame, patch, look.breach, rng)
     if look.soft_tissue > _PRESENT:

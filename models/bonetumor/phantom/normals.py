@@ -5,7 +5,7 @@ burned-in logo can give away that a picture comes from a set of normals, and the
 """
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,11 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bonetumor.domain.errors import InvalidInput
+from bonetumor.phantom.bones import to_scene
 from bonetumor.phantom.scene import Scene, draw_anchors
-from bonetumor.phantom.texture import Field
 
 _SUFFIXES = {".jpg", ".jpeg", ".png"}
-_WORKING_PX = 320
 _LEAST_CROP_PX = 280
 
 
@@ -85,63 +84,6 @@ def read_grey(path: Path) -> NDArray[np.uint8]:
     if pixels is None:
         raise InvalidInput(f"normals: expected a readable picture, got {path.name}")
     return np.asarray(pixels, np.uint8)
-
-
-def to_scene(pixels: NDArray[np.uint8]) -> Scene:
-    """Where bone is, and what lies behind it, estimated from the picture alone.
-
-    Bone is what is brighter than the tissue around it; the floor is the average of that tissue.
-    """
-    density = np.asarray(pixels / np.float32(255), np.float32)
-    rows, columns = density.shape
-    scale = _WORKING_PX / max(rows, columns)
-    small = np.asarray(
-        cv2.resize(density, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.float32
-    )
-    tissue = _tissue(small)
-    local = _mean_where(small, tissue, 0.055 * _WORKING_PX)
-    spread = np.sqrt(_mean_where((small - local) ** 2, tissue, 0.055 * _WORKING_PX))
-    bright = tissue & (small - local > np.maximum(0.25 * spread, 0.012)) & (small < 0.98)
-    opened = cv2.morphologyEx(bright.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
-    bone = _without_specks(np.asarray(opened, np.uint8), 40)
-    soft = tissue & (cv2.dilate(bone, np.ones((3, 3), np.uint8)) == 0)
-    floor = _mean_where(small, soft, 0.035 * _WORKING_PX)
-    size = (columns, rows)
-    return Scene(
-        density=density,
-        floor=np.asarray(np.minimum(_grown(floor, size), density), np.float32),
-        bone=_grown(bone.astype(np.float32), size) > 0.5,
-        window=(0, 0, rows, columns),
-    )
-
-
-def _tissue(small: Field) -> NDArray[np.bool_]:
-    """Everything but the dark background, the white collimation and a margin of both."""
-    dark = float(np.percentile(small, 8))
-    bright = cv2.GaussianBlur(small, (0, 0), 1.5) > dark + 0.05
-    white = cv2.dilate((small > 0.98).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
-    tissue = np.asarray(bright & ~white, np.uint8)
-    return np.asarray(cv2.erode(tissue, np.ones((3, 3), np.uint8)) > 0)
-
-
-def _mean_where(values: Field, where: NDArray[np.bool_], sigma: float) -> Field:
-    """The Gaussian mean over the pixels where `where` holds."""
-    weight = where.astype(np.float32)
-    total = cv2.GaussianBlur(values * weight, (0, 0), sigma)
-    return np.asarray(total / np.maximum(cv2.GaussianBlur(weight, (0, 0), sigma), 1e-3), np.float32)
-
-
-def _without_specks(mask: NDArray[np.uint8], least: int) -> NDArray[np.uint8]:
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask)
-    large = stats[:, cv2.CC_STAT_AREA] >= least
-    large[0] = False
-    return np.asarray(large[labels], np.uint8)
-
-
-def _grown(field: Field, size: Sequence[int]) -> Field:
-    return np.asarray(
-        cv2.resize(field, (size[0], size[1]), interpolation=cv2.INTER_LINEAR), np.float32
-    )
 
 
 def _crop(scene: Scene, shape: tuple[int, int], rng: np.random.Generator) -> Scene:

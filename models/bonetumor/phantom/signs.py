@@ -5,14 +5,18 @@ from typing import Protocol, Self
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from bonetumor.phantom.scene import Anchor, Scene
 from bonetumor.phantom.texture import Field, fractal_noise, outline, smooth_noise, soft_step
 
+_ROOTED = 0.6
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Frame:
-    """The neighbourhood of a lesion, seen along and across its bone.
+    """The neighbourhood of a lesion, seen along and across its bone; other bones in it are only
+    what lies behind.
 
     `u`, `v`: pixels across and along the bone from the anchor; `surface_px`: distance to the
     bone's surface, positive inside; `bone`: density above the soft-tissue `floor`; `base`: the
@@ -37,7 +41,7 @@ class Frame:
         cls, scene: Scene, anchor: Anchor, size_px: tuple[float, float], rng: np.random.Generator
     ) -> Self:
         """The frame about an anchor, large enough for all that may surround the lesion."""
-        reach = int(1.1 * max(*size_px, 2 * anchor.half_width_px)) + 8
+        reach = int(1.5 * (max(size_px) + anchor.half_width_px)) + 8
         rows, columns = scene.density.shape
         top, left = max(0, int(anchor.row) - reach), max(0, int(anchor.column) - reach)
         window = (
@@ -47,7 +51,7 @@ class Frame:
         y = np.arange(window[0].start, window[0].stop, dtype=np.float32)[:, None] - anchor.row
         x = np.arange(window[1].start, window[1].stop, dtype=np.float32)[None, :] - anchor.column
         dy, dx = anchor.axis
-        mask = scene.bone[window].astype(np.uint8)
+        mask = _own_bone(scene.bone[window], -float(y[0, 0]), -float(x[0, 0]))
         surface = cv2.distanceTransform(mask, cv2.DIST_L2, 5) - cv2.distanceTransform(
             1 - mask, cv2.DIST_L2, 5
         )
@@ -69,6 +73,13 @@ class Frame:
             length_px=size_px[0],
             width_px=size_px[1],
         )
+
+
+def _own_bone(bone: NDArray[np.bool_], row: float, column: float) -> NDArray[np.uint8]:
+    """The bone at a point, alone."""
+    _, labels = cv2.connectedComponents(bone.astype(np.uint8))
+    own = labels[int(row), int(column)]
+    return np.asarray(labels == own if own else bone, np.uint8)
 
 
 class _Mass(Protocol):
@@ -206,7 +217,10 @@ def _codman(place: _Periosteum, rng: np.random.Generator) -> Field:
 
 
 def exostosis(frame: Frame, rng: np.random.Generator) -> tuple[Field, Field]:
-    """A bony outgrowth that continues the cortex: a broad base or a stalk, and a cap."""
+    """A bony outgrowth that continues the cortex: a broad base or a stalk, and a cap.
+
+    An empty mask where the bone has no surface to grow out of.
+    """
     long, wide = max(frame.length_px, frame.width_px), min(frame.length_px, frame.width_px)
     lean = float(rng.uniform(-0.9, 0.9))
     root = frame.side * frame.half_width_px * 0.85
@@ -214,6 +228,8 @@ def exostosis(frame: Frame, rng: np.random.Generator) -> tuple[Field, Field]:
     stem = wide * (0.9 if sessile else float(rng.uniform(0.5, 0.8)))
     tip = long * (0.55 if sessile else 0.85)
     along, off = _along_stalk(frame, root, lean)
+    if not _is_rooted(frame, along, off, stem, tip):
+        return frame.floor + frame.bone, np.zeros_like(frame.bone)
     stalk = np.minimum(
         stem / 2 - np.abs(off) + 0.08 * stem * smooth_noise(off.shape, stem, rng),
         np.minimum(along + 0.3 * stem, tip - along),
@@ -222,16 +238,29 @@ def exostosis(frame: Frame, rng: np.random.Generator) -> tuple[Field, Field]:
     cap = outline((along - tip + 0.3 * cap_size) / cap_size, off / (cap_size * 1.05), 0.5, rng)
     field = np.maximum(stalk, cap * cap_size)
     field = np.asarray(cv2.GaussianBlur(field.astype(np.float32), (0, 0), 1.0), np.float32)
-    body = soft_step(field, 0.7)
+    deep = frame.surface_px - 0.35 * frame.half_width_px  # where it is one with the bone
+    body = soft_step(field, 0.7) * soft_step(-deep, max(1.0, 0.12 * frame.half_width_px))
     rim = np.exp(-(((field - 1.2) / max(1.0, 0.07 * wide)) ** 2))
     spongy = 0.7 + 0.12 * fractal_noise(body.shape, max(3, wide * 0.2), rng)
     spots = matrix(body.shape, "chondroid", wide, rng) * soft_step(cap, 0.1)
-    grown = frame.base * (body * (spongy + 0.4 * spots) + 0.3 * rim)
+    grown = frame.base * (body * (spongy + 0.4 * spots) + 0.3 * rim * soft_step(-deep, 1.0))
     covered = np.maximum(frame.bone, grown * float(rng.uniform(0.8, 1.1)))
     mixed = frame.bone * (1 - body) + (0.55 * covered + 0.45 * (frame.bone * 0.6 + grown)) * body
     bone = np.maximum(mixed, grown * (1 - frame.inside))
     outside = frame.surface_px < 0.15 * frame.half_width_px
     return np.asarray(frame.floor + bone, np.float32), np.asarray(body * outside, np.float32)
+
+
+def _is_rooted(frame: Frame, along: Field, off: Field, stem: float, tip: float) -> bool:
+    """Whether the stalk begins in the bone and, for the most part, leaves it."""
+    on_line = np.abs(off) < max(1.0, 0.2 * stem)
+    base = on_line & (np.abs(along) < max(1.5, 0.15 * stem))
+    rest = on_line & (along > 0.5 * tip) & (along < tip)
+    return (
+        bool(base.any() and rest.any())
+        and float((frame.surface_px[base] > -1).mean()) > _ROOTED
+        and float((frame.surface_px[rest] < 0).mean()) > _ROOTED
+    )
 
 
 def _along_stalk(frame: Frame, root: float, lean: float) -> tuple[Field, Field]:
