@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from bonetumor.cohort.importers import import_btxrd, import_coco, import_normals, import_yolo
+from bonetumor.cohort.joining import join_cohorts
 from bonetumor.cohort.record import ImageRecord, PatientRecord, read_cohort, write_cohort
 from bonetumor.domain.assessment import TumourClass
 from bonetumor.domain.errors import InvalidInput
@@ -85,6 +86,30 @@ def test_splits_follow_from_the_group_and_have_their_shares():
     assert parts.count("train") / 20_000 == pytest.approx(0.7, abs=0.015)
     assert parts.count("test") / 20_000 == pytest.approx(0.15, abs=0.015)
     assert _patient("1", group="g").part == _patient("2", group="g").part
+
+
+def test_cohorts_are_joined_where_they_lie(tmp_path):
+    for name in ("north", "south"):
+        _picture(tmp_path / name / "images" / "1.png")
+        image = ImageRecord(file="images/1.png")
+        first = PatientRecord(
+            patient="P1", images=(image,), slides=("images/1.png",), group="family"
+        )
+        named = PatientRecord(patient="P2", centre="ward 7", fhir="fhir/2.json")
+        write_cohort(tmp_path / name, [first, named])
+    found = [read_cohort(tmp_path / name) for name in ("north", "south")]
+    out = tmp_path / "elsewhere" / "both"
+    assert write_cohort(out, join_cohorts(found, out)) == 4
+    joined = read_cohort(out)
+    assert joined.problems == ()
+    first, second, third, _ = joined.patients
+    assert (first.patient, first.group, first.centre) == ("north-P1", "north-family", "north")
+    assert (second.patient, second.centre) == ("north-P2", "ward 7")
+    assert second.fhir == "../../north/fhir/2.json"
+    assert third.images[0].file == "../../south/images/1.png"
+    assert [p.part for p in joined.patients] == [p.part for c in found for p in c.patients]
+    with pytest.raises(InvalidInput, match="different names, got north twice"):
+        list(join_cohorts([found[0], found[0]], out))
 
 
 def _labelme(*shapes):

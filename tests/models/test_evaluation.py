@@ -1,6 +1,7 @@
 """The figures: known cases, and properties that wrong code would break."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,7 +19,12 @@ from bonetumor.evaluation.detection import (
     sensitivity,
     size_of,
 )
-from bonetumor.evaluation.summary import ClassifiedCase, summarise_classes, summarise_detection
+from bonetumor.evaluation.summary import (
+    ClassifiedCase,
+    summarise_centres,
+    summarise_classes,
+    summarise_detection,
+)
 
 RIGHT, WRONG = (0.0, 0.0, 40.0, 40.0), (50.0, 50.0, 60.0, 60.0)
 
@@ -190,6 +196,31 @@ def test_the_summary_says_more_evidence_is_better_when_it_is():
     assert subsets["labs"]["gains"] == {}
     assert summary["probes"]["image_size_only"]["auc"]["value"] == pytest.approx(0.5, abs=0.12)
     assert set(summary["served"]["slices"]["sex"]) == {"M", "F"}
+
+
+def test_each_centre_has_its_own_figures_and_their_range():
+    rng = np.random.default_rng(3)
+    images = [
+        replace(_image((RIGHT,), found, patient=f"{centre}{n}"), labels={"centre": centre})
+        for centre, found in (("a", (RIGHT, 0.9)), ("b", (WRONG, 0.9)))
+        for n in range(4)
+    ]
+    cases = [
+        replace(_case(i, i % 3, rng), labels={"centre": "ab"[i % 2]}, patient=str(i))
+        for i in range(60)
+    ]
+    without = [replace(c, probabilities={"labs": c.probabilities["labs"]}) for c in cases[1::2]]
+    centres = summarise_centres(images, cases[::2] + without, 0.5)
+    assert list(centres["each"]) == ["a", "b"]
+    a, b = centres["each"].values()
+    assert (a["mAP@0.5"]["value"], b["mAP@0.5"]["value"]) == (pytest.approx(1.0), 0.0)
+    assert centres["range"]["mAP@0.5"] == [0.0, pytest.approx(1.0)]
+    assert centres["range"]["false boxes per normal image"] is None  # no normals anywhere
+    own = summarise_classes(cases[::2])["subsets"]
+    assert a["auc, labs"] == own["labs"]["auc"]
+    assert "auc, image" not in b
+    assert centres["range"]["auc, image"] == [own["image"]["auc"]["value"]] * 2
+    assert summarise_centres(images[:4], cases, 0.5) == {}  # one centre is the whole
 
 
 def test_a_summary_of_nothing_is_empty_not_an_error():

@@ -73,6 +73,17 @@ def test_the_same_seed_makes_the_same_cohort(made, tmp_path):
         assert path.read_bytes() == (tmp_path / path.relative_to(made)).read_bytes(), path.name
 
 
+def test_without_slides_all_else_is_the_same(made, tmp_path):
+    assert _run("cohort", "make", tmp_path / "own", *SIZE, "--no-slides").exit_code == 0
+    full, bare = read_cohort(made).patients, read_cohort(tmp_path / "own").patients
+    assert any(p.slides for p in full)
+    assert bare == tuple(p.model_copy(update={"slides": ()}) for p in full)
+    for record in full[:2]:
+        for image in record.images:
+            pixels = [pydicom.dcmread(f / image.file).pixel_array for f in (made, tmp_path / "own")]
+            assert np.array_equal(*pixels)
+
+
 def test_check_names_what_cannot_be_used(made, tmp_path):
     assert "0 problems" in _run("cohort", "check", made).stdout
 
@@ -96,6 +107,14 @@ def test_evaluation_writes_figures_page_and_card(made, tmp_path):
         return [r.model_copy(update={"split": "test"}) for r in records]
 
     folder = _copied(made, tmp_path, all_test)
+    other_seed = tmp_path / "other-seed"
+    few = ("--patients", "2", "--normals", "0", "--seed", "5", "--longest-px", "320")
+    assert _run("cohort", "make", other_seed, *few, "--validation-share", "0").exit_code == 0
+    other_test = read_cohort(other_seed).patients
+    write_cohort(other_seed, all_test(other_test))
+    both = tmp_path / "both"
+    said = _run("cohort", "join", both, folder, other_seed)
+    assert "15 patients of 2 cohorts" in said.output
     (folder / read_cohort(folder).patients[0].images[0].file).write_bytes(b"corrupt")
     strange = tmp_path / "strange"
     strange.mkdir()
@@ -113,12 +132,13 @@ def test_evaluation_writes_figures_page_and_card(made, tmp_path):
     other = tmp_path / "other"
     assert _run("models", "join", tmp_path / "work", other, *named).exit_code == 0
     said = _run(
-        *("evaluate", "--cohort", folder, "--out", tmp_path / "out", "--strange", strange),
+        *("evaluate", "--cohort", both, "--out", tmp_path / "out", "--strange", strange),
         *("--compare", other),
     )
     assert said.exit_code == 0, said.output
     result = json.loads((tmp_path / "out" / "evaluation.json").read_text())
-    assert result["cohort"]["patients"] == 13
+    assert result["cohort"]["patients"] == 15
+    assert set(result["centres"]["each"]) == {"phantom, seed 4", "phantom, seed 5"}
     assert any("expected DICOM" in p for p in result["cohort"]["not_used"])
     assert result["detection"]["normal_images"] == 3
     assert 0 <= result["detection"]["map50"]["value"] <= 1
@@ -138,6 +158,7 @@ def test_evaluation_writes_figures_page_and_card(made, tmp_path):
     assert page.count("data:image/png") >= 1
     assert "synthetic" in page
     assert "Fusion networks beside each other" in page
+    assert "phantom, seed 5" in page
     assert "Trained on: synthetic" in (tmp_path / "out" / "model-card.md").read_text()
 
 

@@ -3,7 +3,7 @@
 Intervals are percentile bootstraps over patients. Keys are documented in `deploy/evaluation.md`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -82,17 +82,64 @@ def summarise_detection(images: Sequence[ScoredImage], threshold: float) -> dict
 
 def summarise_classes(cases: Sequence[ClassifiedCase]) -> dict[str, Any]:
     """The ablation over subsets, calibration, coverage, abstention, slices and leakage probes."""
-    subsets = sorted({s for c in cases for s in c.probabilities}, key=lambda s: (s.count("+"), s))
     result: dict[str, Any] = {
         "patients": len(cases),
         "by_class": [sum(c.truth == label for c in cases) for label in range(3)],
-        "subsets": {s: _subset([c for c in cases if s in c.probabilities], s) for s in subsets},
+        "subsets": {
+            s: _subset([c for c in cases if s in c.probabilities], s) for s in _subsets(cases)
+        },
     }
     served = [c for c in cases if c.served]
     if served:
         result["served"] = _served(served)
     result["probes"] = _probes(cases)
     return result
+
+
+def summarise_centres(
+    images: Sequence[ScoredImage], cases: Sequence[ClassifiedCase], threshold: float
+) -> dict[str, Any]:
+    """The chief figures of each centre, and their range over the centres; empty with only one."""
+    centres = sorted({i.labels["centre"] for i in images if "centre" in i.labels})
+    if len(centres) < 2:
+        return {}
+    each = {
+        centre: _chief(
+            [i for i in images if i.labels.get("centre") == centre],
+            [c for c in cases if c.labels.get("centre") == centre],
+            threshold,
+        )
+        for centre in centres
+    }
+    names = dict.fromkeys(name for figures in each.values() for name in figures)
+    return {"each": each, "range": {name: _range(name, each.values()) for name in names}}
+
+
+def _chief(
+    images: Sequence[ScoredImage], cases: Sequence[ClassifiedCase], threshold: float
+) -> dict[str, dict[str, Any]]:
+    """Detection, and classification by each subset of modalities."""
+    chief = {
+        "mAP@0.5": _precision(images, (0.5,)),
+        "mAP@0.5, small": _precision(images, (0.5,), "small"),
+        "sensitivity": _share(*sensitivity(images, threshold)),
+        "false boxes per normal image": _mean(false_positives(images, threshold)),
+    }
+    for subset in _subsets(cases):
+        own = [c for c in cases if subset in c.probabilities]
+        figures = _scored(own, np.array([c.probabilities[subset] for c in own]))
+        chief |= {f"{name}, {subset}": figures[name] for name in ("precision", "f1", "auc")}
+    return chief
+
+
+def _range(name: str, centres: Iterable[dict[str, dict[str, Any]]]) -> list[float] | None:
+    found = (figures[name]["value"] for figures in centres if name in figures)
+    values = [v for v in found if v is not None and np.isfinite(v)]
+    return [min(values), max(values)] if values else None
+
+
+def _subsets(cases: Sequence[ClassifiedCase]) -> list[str]:
+    return sorted({s for c in cases for s in c.probabilities}, key=lambda s: (s.count("+"), s))
 
 
 def _subset(cases: Sequence[ClassifiedCase], subset: str) -> dict[str, Any]:

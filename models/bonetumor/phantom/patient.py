@@ -36,11 +36,18 @@ class PhantomPatient:
 
 
 def draw_patient(
-    seed: int, number: int, *, longest_px: int = 960, views: int = 1, normals: Normals | None = None
+    seed: int,
+    number: int,
+    *,
+    longest_px: int = 960,
+    views: int = 1,
+    normals: Normals | None = None,
+    slides: bool = True,
 ) -> PhantomPatient:
     """Patient `number` of the cohort `seed`: the same for the same two numbers.
 
-    Each kind of evidence has its own stream of chance, so that one can change without the others.
+    Each kind of evidence has its own stream of chance, so that one can change, or slides be left
+    out (they take most of the time), without the others.
     """
     rng = np.random.default_rng([seed, number])
     kind = draw_type(rng)
@@ -58,7 +65,10 @@ def draw_patient(
             _draw_seen(kind, age, (seed, number, view), longest_px, normals)
             for view in range(views)
         ),
-        slides=tuple(draw_slide(kind, slides_rng) for _ in range(int(slides_rng.integers(1, 3)))),
+        slides=tuple(
+            draw_slide(kind, slides_rng)
+            for _ in range(int(slides_rng.integers(1, 3)) if slides else 0)
+        ),
         blood=draw_blood(kind, age, sex, np.random.default_rng([seed, number, 3])),
     )
 

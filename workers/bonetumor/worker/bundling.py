@@ -25,15 +25,23 @@ class Round:
     training: DetectorTraining
 
 
+def _pictures(patients: int, normals: int, *, seed: int, validation_share: float) -> CohortPlan:
+    """What a detector learns from."""
+    return CohortPlan(
+        patients=patients,
+        normals=normals,
+        seed=seed,
+        validation_share=validation_share,
+        slides=False,
+    )
+
+
 _GOING_ON = 0.0005  # the learning rate that trained weights bear
 ROUNDS = (
-    Round(
-        cohort=CohortPlan(patients=4300, normals=2100, seed=7, validation_share=0.05),
-        training=DetectorTraining(),
-    ),
+    Round(cohort=_pictures(4300, 2100, seed=7, validation_share=0.05), training=DetectorTraining()),
     *(
         Round(
-            cohort=CohortPlan(patients=5000, normals=800, seed=seed, validation_share=0.05),
+            cohort=_pictures(5000, 800, seed=seed, validation_share=0.05),
             training=DetectorTraining(
                 epochs=5, learning_rate=_GOING_ON, augmentation=0.25, seed=seed
             ),
@@ -41,7 +49,7 @@ ROUNDS = (
         for seed in (808, 909, 1010, 1111, 1212)
     ),
     Round(  # the last is of a network twice as wide, which begins as the narrow one
-        cohort=CohortPlan(patients=5000, normals=800, seed=1414, validation_share=0.07),
+        cohort=_pictures(5000, 800, seed=1414, validation_share=0.07),
         training=DetectorTraining(
             architecture="yolov5s.yaml",
             epochs=2,
@@ -110,7 +118,7 @@ def _from_seeds(plan: BundlePlan, say: Say) -> None:
     start = training.detector_of(plan.start_from)
     for each in _rounds_from(start):
         cohort = _drawn(plan, each.cohort, say)
-        work = plan.work / f"detector-{each.cohort.seed}"
+        work = plan.work / f"detector-{each.training.seed}"
         checkpoint = training.fit_detector(
             cohort, _shorter(each.training, plan.scale), work, start, say
         )

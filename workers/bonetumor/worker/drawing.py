@@ -30,7 +30,7 @@ class CohortPlan:
     """A synthetic cohort: patients with tumours, and as many normals as `normals` says.
 
     `validation_share`: how many of both are for validation, the others being for training; without
-    it they fall into three splits like those of any cohort.
+    it they fall into three splits like those of any cohort. Without `slides` all else is the same.
     """
 
     patients: int
@@ -39,6 +39,7 @@ class CohortPlan:
     longest_px: int = 960
     real_normals: Path | None = None
     validation_share: float | None = None
+    slides: bool = True
 
 
 def make_cohort(plan: CohortPlan, folder: Path) -> Iterator[int]:
@@ -80,7 +81,9 @@ def _one_patient(
 ) -> PatientRecord:
     chance = np.random.default_rng([plan.seed, number, 9])
     views = 2 if chance.random() < _TWO_VIEWS else 1
-    patient = draw_patient(plan.seed, number, longest_px=plan.longest_px, views=views, normals=real)
+    patient = draw_patient(
+        plan.seed, number, longest_px=plan.longest_px, views=views, normals=real, slides=plan.slides
+    )
     name = f"p{number:06d}"
     images = []
     for view, radiograph in enumerate(patient.radiographs):
@@ -97,7 +100,7 @@ def _one_patient(
     (folder / "fhir" / f"{name}.json").write_text(json.dumps(to_fhir(patient)))
     return PatientRecord(
         patient=name,
-        centre="phantom",
+        centre=_centre(plan),
         tumour_class=patient.tumour_class,
         tumour_type=patient.tumour_type,
         age_years=patient.age_years,
@@ -121,8 +124,12 @@ def _one_normal(plan: CohortPlan, real: Normals | None, folder: Path, number: in
     file = f"images/{name}.dcm"
     dataset.save_as(folder / file, enforce_file_format=True)
     return PatientRecord(
-        patient=name, centre="phantom", site=radiograph.site, images=(ImageRecord(file=file),)
+        patient=name, centre=_centre(plan), site=radiograph.site, images=(ImageRecord(file=file),)
     )
+
+
+def _centre(plan: CohortPlan) -> str:
+    return f"phantom, seed {plan.seed}"
 
 
 def _write_slides(patient: PhantomPatient, folder: Path, name: str) -> tuple[str, ...]:

@@ -17,7 +17,12 @@ from bonetumor.domain.image import ClinicalImage
 from bonetumor.domain.lesion import Detection
 from bonetumor.evaluation import classification as classes
 from bonetumor.evaluation.detection import ScoredImage
-from bonetumor.evaluation.summary import ClassifiedCase, summarise_classes, summarise_detection
+from bonetumor.evaluation.summary import (
+    ClassifiedCase,
+    summarise_centres,
+    summarise_classes,
+    summarise_detection,
+)
 from bonetumor.fusion.coverage import resplits
 from bonetumor.fusion.evidence import PATTERNS
 from bonetumor.service.assess import look, rank_of
@@ -78,6 +83,7 @@ def evaluate_bundle(
         **_about(opened, cohort, part, len(patients), predictions.problems),
         "detection": summarise_detection(predictions.images, threshold),
         "classification": summarise_classes(predictions.cases),
+        "centres": summarise_centres(predictions.images, predictions.cases, threshold),
     }
     _add_resplits(result["classification"]["subsets"], predictions.cases, miss_rate_of(opened))
     if comparison is not None:
@@ -245,12 +251,22 @@ def _metadata(record: PatientRecord) -> list[float]:
 
 
 def _labels(record: PatientRecord) -> dict[str, str]:
-    named = {"site": record.site, "type": record.tumour_type, "sex": record.sex}
+    named = {
+        "site": record.site,
+        "type": record.tumour_type,
+        "sex": record.sex,
+        "centre": record.centre,
+    }
     return {k: str(v) for k, v in named.items() if v is not None}
 
 
 def _slices(record: PatientRecord, served: str) -> dict[str, str]:
-    named = {"site": record.site, "sex": record.sex, "missing pattern": served or "nothing"}
+    named = {
+        "site": record.site,
+        "sex": record.sex,
+        "centre": record.centre,
+        "missing pattern": served or "nothing",
+    }
     if record.age_years is not None:
         named["age"] = ["0-9", "10-19", "20-39", "40-59", "60+"][
             int(np.digitize(record.age_years, [10, 20, 40, 60]))

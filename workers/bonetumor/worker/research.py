@@ -50,6 +50,9 @@ def cohort_make(
             min=0, max=1, help="How many are for validation, the rest to train on; else 70/15/15"
         ),
     ] = None,
+    slides: Annotated[
+        bool, typer.Option(help="Pathology slides too; a detector learns without, drawn sooner")
+    ] = True,
 ) -> None:
     """Draws synthetic patients: DICOM, slides, FHIR bundles, and the truth in cohort.jsonl."""
     from bonetumor.worker.drawing import CohortPlan, make_cohort
@@ -61,6 +64,7 @@ def cohort_make(
         longest_px=longest_px,
         real_normals=real_normals,
         validation_share=validation_share,
+        slides=slides,
     )
     for _ in track(
         make_cohort(plan, folder), total=patients + normals, console=Console(stderr=True)
@@ -95,6 +99,23 @@ def cohort_import(
     for problem in imported.problems:
         say(f"not used: {problem}")
     _out.print(f"{count} patients, {len(imported.problems)} problems; cohort in {folder}")
+
+
+@cohort.command("join")
+def cohort_join(
+    folder: Annotated[Path, typer.Argument(help="Folder for the joined cohort.jsonl")],
+    cohorts: Annotated[list[Path], typer.Argument(help="Folders of the cohorts")],
+) -> None:
+    """Writes cohort.jsonl for several cohorts as one. Their files stay where they are."""
+    from bonetumor.cohort.joining import join_cohorts
+    from bonetumor.cohort.record import read_cohort, write_cohort
+
+    found = [read_cohort(each) for each in cohorts]
+    count = write_cohort(folder, join_cohorts(found, folder))
+    for each in found:
+        for problem in each.problems:
+            say(f"not used: {each.folder.name}: {problem}")
+    _out.print(f"{count} patients of {len(found)} cohorts in {folder}")
 
 
 @cohort.command("check")
