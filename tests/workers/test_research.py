@@ -1,4 +1,4 @@
-"""Cohorts, training and evaluation from the command line, as a researcher would use them."""
+"""Training, evaluation and bundles from the command line, as a researcher would use them."""
 
 import csv
 import json
@@ -11,109 +11,32 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from typer.testing import CliRunner
 
 from bonetumor.cohort.record import ImageRecord, PatientRecord, read_cohort, write_cohort
 from bonetumor.detection.train import DetectorTraining, LabelledPicture, train_detector
 from bonetumor.detection.vision import load_ultralytics
 from bonetumor.detection.yolo import YoloDetector
-from bonetumor.dicom.reader import read_file
 from bonetumor.domain.assessment import TumourClass
 from bonetumor.domain.errors import InvalidInput
 from bonetumor.weights.bundle import open_bundle, shipped_bundle
-from bonetumor.worker.cli import app
 from bonetumor.worker.evaluating import Predictions, predict
 from bonetumor.worker.loose import assess_file, read_images
 from bonetumor.worker.thinking import load_model
-
-SIZE = ["--patients", "10", "--normals", "3", "--seed", "4", "--longest-px", "320"]
-
-
-def _run(*arguments):
-    return CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=False)
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("cohort")
-    assert _run("cohort", "make", folder, *SIZE).exit_code == 0
-    return folder
-
-
-def _copied(made, tmp_path, change):
-    """The cohort with its records changed; files are shared by copying."""
-    folder = tmp_path / "cohort"
-    shutil.copytree(made, folder)
-    records = change(list(read_cohort(folder).patients))
-    write_cohort(folder, records)
-    return folder
-
-
-def test_a_cohort_is_dicom_slides_and_fhir_with_the_truth(made):
-    cohort = read_cohort(made)
-    assert len(cohort.patients) == 13
-    assert sum(p.is_normal for p in cohort.patients) == 3
-    drawn = next(p for p in cohort.patients if not p.is_normal)
-    image = pydicom.dcmread(made / drawn.images[0].file)
-    bundle = json.loads((made / drawn.fhir).read_text())
-    patient = next(
-        e["resource"] for e in bundle["entry"] if e["resource"]["resourceType"] == "Patient"
-    )
-    assert patient["identifier"][0]["value"] == image.PatientID
-    kinds = [e["resource"]["resourceType"] for e in bundle["entry"]]
-    assert kinds.count("Media") == len(drawn.slides)
-    assert kinds.count("Observation") == len(drawn.labs)
-    uids = [read_file(made / i.file).SOPInstanceUID for p in cohort.patients for i in p.images]
-    assert len(set(uids)) == len(uids)
-
-
-def test_the_same_seed_makes_the_same_cohort(made, tmp_path):
-    assert _run("cohort", "make", tmp_path, *SIZE).exit_code == 0
-    for path in sorted(p for p in made.rglob("*") if p.is_file()):
-        assert path.read_bytes() == (tmp_path / path.relative_to(made)).read_bytes(), path.name
-
-
-def test_without_slides_all_else_is_the_same(made, tmp_path):
-    assert _run("cohort", "make", tmp_path / "own", *SIZE, "--no-slides").exit_code == 0
-    full, bare = read_cohort(made).patients, read_cohort(tmp_path / "own").patients
-    assert any(p.slides for p in full)
-    assert bare == tuple(p.model_copy(update={"slides": ()}) for p in full)
-    for record in full[:2]:
-        for image in record.images:
-            pixels = [pydicom.dcmread(f / image.file).pixel_array for f in (made, tmp_path / "own")]
-            assert np.array_equal(*pixels)
-
-
-def test_check_names_what_cannot_be_used(made, tmp_path):
-    assert "0 problems" in _run("cohort", "check", made).stdout
-
-    def spoil(records):
-        first = records[0].images[0]
-        outside = ImageRecord(file=first.file, boxes=((10, 10, 9000, 9000),))
-        return [records[0].model_copy(update={"images": (outside,)}), *records[1:]]
-
-    folder = _copied(made, tmp_path, spoil)
-    (folder / read_cohort(folder).patients[1].images[0].file).write_bytes(b"no image")
-    (folder / read_cohort(folder).patients[2].images[0].file).unlink()
-    said = _run("cohort", "check", folder)
-    assert said.exit_code == 1
-    assert "expected boxes inside" in said.stdout
-    assert "expected DICOM, JPEG, PNG or TIFF" in said.stdout
-    assert "no file images/" in said.stdout
+from kit.cohorts import copied, run
 
 
 def test_evaluation_writes_figures_page_and_card(made, tmp_path):
     def all_test(records):
         return [r.model_copy(update={"split": "test"}) for r in records]
 
-    folder = _copied(made, tmp_path, all_test)
+    folder = copied(made, tmp_path, all_test)
     other_seed = tmp_path / "other-seed"
     few = ("--patients", "2", "--normals", "0", "--seed", "5", "--longest-px", "320")
-    assert _run("cohort", "make", other_seed, *few, "--validation-share", "0").exit_code == 0
+    assert run("cohort", "make", other_seed, *few, "--validation-share", "0").exit_code == 0
     other_test = read_cohort(other_seed).patients
     write_cohort(other_seed, all_test(other_test))
     both = tmp_path / "both"
-    said = _run("cohort", "join", both, folder, other_seed)
+    said = run("cohort", "join", both, folder, other_seed)
     assert "15 patients of 2 cohorts" in said.output
     (folder / read_cohort(folder).patients[0].images[0].file).write_bytes(b"corrupt")
     strange = tmp_path / "strange"
@@ -130,8 +53,8 @@ def test_evaluation_writes_figures_page_and_card(made, tmp_path):
     kept = {"vocabulary": shipped.text("vocabulary.txt"), "config": config, "metrics": {}}
     (tmp_path / "work" / "fusion.json").write_text(json.dumps(kept))
     other = tmp_path / "other"
-    assert _run("models", "join", tmp_path / "work", other, *named).exit_code == 0
-    said = _run(
+    assert run("models", "join", tmp_path / "work", other, *named).exit_code == 0
+    said = run(
         *("evaluate", "--cohort", both, "--out", tmp_path / "out", "--strange", strange),
         *("--compare", other),
     )
@@ -164,14 +87,14 @@ def test_evaluation_writes_figures_page_and_card(made, tmp_path):
 
 def test_an_empty_split_and_an_absent_cohort_say_so(made, tmp_path):
     with pytest.raises(InvalidInput, match="expected a readable"):
-        _run("evaluate", "--cohort", tmp_path, "--out", tmp_path / "out")
+        run("evaluate", "--cohort", tmp_path, "--out", tmp_path / "out")
 
     def none_in_test(records):
         return [r.model_copy(update={"split": "train"}) for r in records]
 
-    folder = _copied(made, tmp_path, none_in_test)
+    folder = copied(made, tmp_path, none_in_test)
     with pytest.raises(InvalidInput, match="expected patients in the test split"):
-        _run("evaluate", "--cohort", folder, "--out", tmp_path / "out")
+        run("evaluate", "--cohort", folder, "--out", tmp_path / "out")
 
 
 def test_evaluation_and_loose_files_give_the_same_boxes_and_probabilities(made):
@@ -252,7 +175,7 @@ def test_a_checkpoint_becomes_a_bundle_with_its_detector(made, tmp_path):
     best = train_detector(plan, _pictures(16), _pictures(8), tmp_path / "work", lambda _: None)
     note = tmp_path / "work" / "training.json"
     note.write_text(json.dumps({"image_size_px": 160, "architecture": "yolov5n.yaml"}))
-    cohort = _copied(
+    cohort = copied(
         made,
         tmp_path,
         lambda records: [
@@ -265,7 +188,7 @@ def test_a_checkpoint_becomes_a_bundle_with_its_detector(made, tmp_path):
     chest.BodyPartExamined = "CHEST"
     chest.save_as(cohort / trained_on.images[0].file)
     named = ("--cohort", cohort, "--version", "own-1", "--training-data", "squares")
-    assert _run("models", "convert", best, tmp_path / "bundle", *named).exit_code == 0
+    assert run("models", "convert", best, tmp_path / "bundle", *named).exit_code == 0
     bundle, shipped = open_bundle(tmp_path / "bundle"), open_bundle(shipped_bundle())
     assert bundle.manifest.detector["image_size_px"] == 160
     assert bundle.manifest.detector["mirrored"]
@@ -275,13 +198,13 @@ def test_a_checkpoint_becomes_a_bundle_with_its_detector(made, tmp_path):
     assert "detector: squares; all else: synthetic" in bundle.manifest.training_data
     for name, tensor in shipped.tensors("fusion.safetensors").items():
         assert np.array_equal(bundle.tensors("fusion.safetensors")[name], tensor)
-    assert "networks run" in _run("models", "verify", tmp_path / "bundle").stdout
+    assert "networks run" in run("models", "verify", tmp_path / "bundle").stdout
     no_checkpoint = tmp_path / "no.pt"
     no_checkpoint.write_bytes(b"nothing of the kind")
     with pytest.raises(InvalidInput, match="expected one of ultralytics"):
-        _run("models", "convert", no_checkpoint, tmp_path / "other", *named)
+        run("models", "convert", no_checkpoint, tmp_path / "other", *named)
     with pytest.raises(InvalidInput, match="expected images in the validation split"):
-        _run("models", "convert", best, tmp_path / "other", "--cohort", made, *named[2:])
+        run("models", "convert", best, tmp_path / "other", "--cohort", made, *named[2:])
 
 
 def _all_validate(records):
@@ -290,8 +213,8 @@ def _all_validate(records):
 
 def test_the_operating_point_is_set_anew_on_another_cohort(made, tmp_path):
     out, shipped = tmp_path / "tuned", open_bundle(shipped_bundle())
-    named = ("--cohort", _copied(made, tmp_path, _all_validate), "--version", "own-2")
-    assert _run("models", "tune", out, *named).exit_code == 0
+    named = ("--cohort", copied(made, tmp_path, _all_validate), "--version", "own-2")
+    assert run("models", "tune", out, *named).exit_code == 0
     tuned = open_bundle(out)
     assert tuned.manifest.version == "own-2"
     assert tuned.manifest.training_data == shipped.manifest.training_data
@@ -310,9 +233,9 @@ def test_the_operating_point_is_set_anew_on_another_cohort(made, tmp_path):
 
 def test_probabilities_are_calibrated_anew_on_another_cohort(made, tmp_path):
     out, shipped = tmp_path / "calibrated", open_bundle(shipped_bundle())
-    folder = _copied(made, tmp_path, _all_validate)
+    folder = copied(made, tmp_path, _all_validate)
     named = ("--cohort", folder, "--version", "own-4")
-    assert _run("models", "calibrate", out, *named).exit_code == 0
+    assert run("models", "calibrate", out, *named).exit_code == 0
     calibrated = open_bundle(out)
     assert calibrated.manifest.version == "own-4"
     assert calibrated.manifest.detector == shipped.manifest.detector
@@ -331,7 +254,7 @@ def test_probabilities_are_calibrated_anew_on_another_cohort(made, tmp_path):
         folder, [r.model_copy(update={"split": "train"}) for r in read_cohort(folder).patients]
     )
     with pytest.raises(InvalidInput, match="expected patients to calibrate with, got none"):
-        _run("models", "calibrate", out, *named)
+        run("models", "calibrate", out, *named)
 
 
 def _surprise(folder, bundle):
@@ -355,9 +278,9 @@ def test_no_operating_point_without_normals(made, tmp_path):
             for r in records
         ]
 
-    folder = _copied(made, tmp_path, tumours_validate)
+    folder = copied(made, tmp_path, tumours_validate)
     with pytest.raises(InvalidInput, match="expected normal patients in the validation split"):
-        _run("models", "tune", tmp_path / "out", "--cohort", folder, "--version", "own-3")
+        run("models", "tune", tmp_path / "out", "--cohort", folder, "--version", "own-3")
 
 
 def test_training_a_detector_on_nothing_says_so(tmp_path):
@@ -367,7 +290,7 @@ def test_training_a_detector_on_nothing_says_so(tmp_path):
 
 def test_a_real_cohort_must_say_what_it_is(made, tmp_path):
     with pytest.raises(InvalidInput, match="--training-data"):
-        _run("train", "bundle", tmp_path / "b", "--cohort", made, "--work", tmp_path / "w")
+        run("train", "bundle", tmp_path / "b", "--cohort", made, "--work", tmp_path / "w")
 
 
 def test_an_imported_cohort_can_be_checked(tmp_path):
@@ -375,22 +298,22 @@ def test_an_imported_cohort_can_be_checked(tmp_path):
     (tmp_path / "labels").mkdir()
     Image.new("L", (60, 60)).save(tmp_path / "images" / "a.png")
     (tmp_path / "labels" / "a.txt").write_text("0 0.5 0.5 0.5 0.5\n")
-    assert _run("cohort", "import", "yolo", tmp_path).exit_code == 0
+    assert run("cohort", "import", "yolo", tmp_path).exit_code == 0
     assert read_cohort(tmp_path).patients == (
         PatientRecord(
             patient="images/a.png",
             images=(ImageRecord(file="images/a.png", boxes=((15, 15, 45, 45),)),),
         ),
     )
-    assert "1 images, 0 problems" in _run("cohort", "check", tmp_path).stdout
-    assert _run("cohort", "import", "dicomdir", tmp_path).exit_code == 2
+    assert "1 images, 0 problems" in run("cohort", "check", tmp_path).stdout
+    assert run("cohort", "import", "dicomdir", tmp_path).exit_code == 2
 
 
 def test_models_are_listed_shown_and_verified(tmp_path):
     shutil.copytree(shipped_bundle(), tmp_path / "spoilt")
     (tmp_path / "spoilt" / "vocabulary.txt").write_text("x")
-    listed = _run("models", "list", tmp_path).stdout
+    listed = run("models", "list", tmp_path).stdout
     assert "synthetic" in listed
     assert "not usable" in listed
-    assert json.loads(_run("models", "show").stdout)["name"] == "bonetumor"
-    assert "networks run" in _run("models", "verify").stdout
+    assert json.loads(run("models", "show").stdout)["name"] == "bonetumor"
+    assert "networks run" in run("models", "verify").stdout

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 from PIL import Image
@@ -58,7 +59,9 @@ def make_cohort(plan: CohortPlan, folder: Path) -> Iterator[int]:
     real = find_normals(plan.real_normals) if plan.real_normals else None
     records: list[PatientRecord] = []
     # Begun anew, not forked: a fork has the locks of its parent's threads, but not the threads.
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(
+        os.cpu_count(), mp_context=get_context("spawn"), initializer=_end_with_parent
+    ) as pool:
         for work, count in ((_one_patient, plan.patients), (_one_normal, plan.normals)):
             drawn = pool.map(partial(work, plan, real, folder), range(count), chunksize=8)
             for number, record in enumerate(drawn):
@@ -66,6 +69,18 @@ def make_cohort(plan: CohortPlan, folder: Path) -> Iterator[int]:
                 records.append(record.model_copy(update={"split": split}))
                 yield len(records)
     write_cohort(folder, records)
+
+
+def _end_with_parent() -> None:
+    """Without this, processes whose parent is killed would wait for its work for ever."""
+    parent = parent_process()
+    if parent is not None:
+        Thread(target=_end_after, args=(parent.sentinel,), daemon=True).start()
+
+
+def _end_after(sentinel: int) -> None:
+    connection.wait([sentinel])
+    os._exit(1)
 
 
 def _split(validation_share: float | None, number: int) -> Split | None:
