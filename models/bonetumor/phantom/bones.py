@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 from bonetumor.phantom.scene import Scene
 from bonetumor.phantom.texture import Field
 
-_WORKING_PX = 320
+_WORKING_PX = 320  # the longer side of what all below is measured in
 _LEAST_PX = 40
-_LIKE_BONE = 0.4
-_LONG, _THIN = 0.5, 0.025
-_MARROW = 0.55
-_EDGE, _EDGE_FULL = 0.06, 0.6
-_GAP_PX = 21
+_LIKE_BONE = 0.4  # of how far the picture's densest bone stands out
+_LONG, _THIN = 0.5, 0.025  # of the picture's sides
+_MARROW = 0.55  # of how far the cortex beside it stands out; less would join two bones
+_EDGE, _EDGE_FULL = 0.06, 0.6  # how deep a table reaches in, and over how much of the side
+_GAP_PX = 21  # the widest marrow
 
 
 def to_scene(pixels: NDArray[np.uint8]) -> Scene:
