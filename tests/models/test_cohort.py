@@ -109,7 +109,9 @@ def test_cohorts_are_joined_where_they_lie(tmp_path):
     assert third.images[0].file == "../../south/images/1.png"
     assert [p.part for p in joined.patients] == [p.part for c in found for p in c.patients]
     with pytest.raises(InvalidInput, match="different names, got north twice"):
-        list(join_cohorts([found[0], found[0]], out))
+        join_cohorts([found[0], found[0]], out)
+    with pytest.raises(InvalidInput, match="expected another folder"):
+        join_cohorts(found, tmp_path / "north")  # whose cohort.jsonl would be lost
 
 
 def _labelme(*shapes):

@@ -220,7 +220,10 @@ def test_each_centre_has_its_own_figures_and_their_range():
     assert a["auc, labs"] == own["labs"]["auc"]
     assert "auc, image" not in b
     assert centres["range"]["auc, image"] == [own["image"]["auc"]["value"]] * 2
-    assert summarise_centres(images[:4], cases, 0.5) == {}  # one centre is the whole
+    assert summarise_centres(images[:4], cases[::2], 0.5) == {}  # one centre is the whole
+    unseen = summarise_centres(images[:4], cases, 0.5)  # of one centre no images
+    assert unseen["each"]["b"]["auc, labs"] == b["auc, labs"]
+    assert math.isnan(unseen["each"]["b"]["mAP@0.5"]["value"])
 
 
 def test_a_summary_of_nothing_is_empty_not_an_error():

@@ -20,7 +20,7 @@ from bonetumor.phantom.patient import draw_normal, draw_patient
 from bonetumor.phantom.scene import Anchor, Scene, draw_anchors
 from bonetumor.phantom.signs import Frame, exostosis
 from bonetumor.phantom.tumour import TYPES
-from bonetumor.phantom.visible import visible_box
+from bonetumor.phantom.visible import PAINTED, visible_box
 from kit.validators import dciodvfy
 
 
@@ -91,7 +91,7 @@ def test_every_type_of_tumour_can_be_drawn_and_changes_the_picture_inside_its_bo
                 continue
             drawn += 1
             change = np.abs(painted[0].density - scene.density)
-            within = cv2.dilate((painted[1] > 0.35).astype(np.uint8), np.ones((25, 25))) > 0
+            within = cv2.dilate((painted[1] > PAINTED).astype(np.uint8), np.ones((25, 25))) > 0
             assert change[within].max() > 0.05
             assert change[within].sum() > 0.6 * change.sum()
     assert drawn
@@ -123,6 +123,10 @@ def test_real_normals_are_used_where_they_are_given(tmp_path):
     assert anchor.half_width_px == pytest.approx(40, abs=12)
 
 
+# On the hollow bone of the picture below.
+ANCHOR = Anchor(row=300.0, column=230.0, axis=(1.0, 0.0), half_width_px=30.0)
+
+
 def _limb_picture():
     """A thigh with a hollow bone, a thin bone beside it, a fold of skin and the rim of a table."""
     picture = np.full((640, 480), 20.0)
@@ -147,8 +151,7 @@ def test_marrow_is_bone_and_the_gap_between_bones_folds_and_tables_are_none():
 
 def test_only_the_bone_of_the_lesion_is_in_its_frame():
     scene = to_scene(_limb_picture())
-    anchor = Anchor(row=300.0, column=230.0, axis=(1.0, 0.0), half_width_px=30.0)
-    frame = Frame.around(scene, anchor, (120.0, 80.0), np.random.default_rng(1))
+    frame = Frame.around(scene, ANCHOR, (120.0, 80.0), np.random.default_rng(1))
     inside = frame.inside[:, 230 - frame.window[1].start :]
     assert inside[:, :25].min() > 0.5
     assert inside[:, 60:].max() < 0.5
@@ -160,13 +163,12 @@ def test_no_tumour_is_cut_off_where_its_painter_stops(kind):
     drawn = 0
     for attempt in range(12):
         rng = np.random.default_rng([3, attempt])
-        anchor = Anchor(row=300.0, column=230.0, axis=(1.0, 0.0), half_width_px=30.0)
         size = (float(rng.uniform(40, 140)), float(rng.uniform(20, 60)))
-        frame = Frame.around(scene, anchor, size, np.random.default_rng([3, attempt]))
-        painted = paint_lesion(scene, anchor, size, kind, LesionLook.draw(kind, rng), rng)
+        frame = Frame.around(scene, ANCHOR, size, np.random.default_rng([3, attempt]))
+        painted = paint_lesion(scene, ANCHOR, size, kind, LesionLook.draw(kind, rng), rng)
         if painted is not None:
             drawn += 1
-            mask = painted[1][frame.window] > 0.35
+            mask = painted[1][frame.window] > PAINTED
             for side in (mask[0], mask[-1], mask[:, 0], mask[:, -1]):
                 assert not side.any()
     assert drawn
@@ -174,32 +176,30 @@ def test_no_tumour_is_cut_off_where_its_painter_stops(kind):
 
 def test_an_exostosis_grows_out_of_the_surface_of_its_bone():
     scene = to_scene(_limb_picture())
-    anchor = Anchor(row=300.0, column=230.0, axis=(1.0, 0.0), half_width_px=30.0)
     grown = 0
     for seed in range(12):
         rng = np.random.default_rng(seed)
-        frame = Frame.around(scene, anchor, (60.0, 30.0), rng)
+        frame = Frame.around(scene, ANCHOR, (60.0, 30.0), rng)
         _, mask = exostosis(frame, rng)
         if mask.any():
             grown += 1
-            count, _ = cv2.connectedComponents((mask > 0.35).astype(np.uint8))
+            count, _ = cv2.connectedComponents((mask > PAINTED).astype(np.uint8))
             assert count == 2  # background, and one piece
-            assert frame.surface_px[mask > 0.35].max() > 0
-            assert (frame.surface_px[mask > 0.35] < 0).mean() > 0.5
+            assert frame.surface_px[mask > PAINTED].max() > 0
+            assert (frame.surface_px[mask > PAINTED] < 0).mean() > 0.5
     assert grown
     filled = Scene(
         density=scene.density, floor=scene.floor, bone=np.ones_like(scene.bone), window=scene.window
     )
-    frame = Frame.around(filled, anchor, (60.0, 30.0), np.random.default_rng(0))
+    frame = Frame.around(filled, ANCHOR, (60.0, 30.0), np.random.default_rng(0))
     assert not exostosis(frame, np.random.default_rng(0))[1].any()  # nowhere to grow out
 
 
 def test_a_tumour_of_bone_that_would_fall_into_pieces_is_not_painted():
     scene = to_scene(_limb_picture())
-    anchor = Anchor(row=300.0, column=230.0, axis=(1.0, 0.0), half_width_px=30.0)
     cyst = next(kind for kind in TYPES if kind.name == "simple bone cyst")
     look = replace(LesionLook.draw(cyst, np.random.default_rng(2)), eccentric=0.0, expansion=0.0)
-    args = (anchor, (90.0, 50.0), cyst, look)
+    args = (ANCHOR, (90.0, 50.0), cyst, look)
     assert paint_lesion(scene, *args, np.random.default_rng(2)) is not None
     bone = scene.bone.copy()
     bone[200:400, 212:248] = False  # two cortices, far from each other

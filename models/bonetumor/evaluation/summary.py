@@ -100,7 +100,8 @@ def summarise_centres(
     images: Sequence[ScoredImage], cases: Sequence[ClassifiedCase], threshold: float
 ) -> dict[str, Any]:
     """The chief figures of each centre, and their range over the centres; empty with only one."""
-    centres = sorted({i.labels["centre"] for i in images if "centre" in i.labels})
+    labels = [i.labels for i in images] + [c.labels for c in cases]
+    centres = sorted({own["centre"] for own in labels if "centre" in own})
     if len(centres) < 2:
         return {}
     each = {

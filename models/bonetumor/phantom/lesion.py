@@ -18,6 +18,7 @@ from bonetumor.phantom.signs import (
 )
 from bonetumor.phantom.texture import Field, cells, fractal_noise, outline, smooth_noise, soft_step
 from bonetumor.phantom.tumour import TumourType, draw_kind, draw_sign
+from bonetumor.phantom.visible import PAINTED
 
 _SIGNS = (
     "lysis", "rim", "margin", "septa", "expansion", "breach", "soft_tissue", "sclerosis",
@@ -26,7 +27,6 @@ _SIGNS = (
 _PRESENT = 0.4
 _LEAST_CONTRAST = 0.075
 _LEAST_STRUCTURE = 0.7
-_PAINTED = 0.35
 _TOGETHER = 0.8
 
 
@@ -87,7 +87,7 @@ def paint_lesion(
 
 def _is_seen(frame: Frame, patch: Field, mask: Field, contrast: float) -> bool:
     """Whether the change stands out from what was there, and from the picture's contrast."""
-    within = mask > _PAINTED
+    within = mask > PAINTED
     if int(within.sum()) < 12:
         return False
     before = (frame.floor + frame.bone)[within]
@@ -97,7 +97,7 @@ def _is_seen(frame: Frame, patch: Field, mask: Field, contrast: float) -> bool:
 
 def _is_one(mask: Field) -> bool:
     """Whether most of it hangs together: a tumour of one bone does."""
-    _, _, stats, _ = cv2.connectedComponentsWithStats((mask > _PAINTED).astype(np.uint8))
+    _, _, stats, _ = cv2.connectedComponentsWithStats((mask > PAINTED).astype(np.uint8))
     areas = stats[1:, cv2.CC_STAT_AREA]
     return len(areas) > 0 and int(areas.max()) >= _TOGETHER * int(areas.sum())
 

@@ -51,7 +51,7 @@ class Frame:
         y = np.arange(window[0].start, window[0].stop, dtype=np.float32)[:, None] - anchor.row
         x = np.arange(window[1].start, window[1].stop, dtype=np.float32)[None, :] - anchor.column
         dy, dx = anchor.axis
-        mask = _own_bone(scene.bone[window], -float(y[0, 0]), -float(x[0, 0]))
+        mask = _own_bone(scene.bone[window], int(anchor.row) - top, int(anchor.column) - left)
         surface = cv2.distanceTransform(mask, cv2.DIST_L2, 5) - cv2.distanceTransform(
             1 - mask, cv2.DIST_L2, 5
         )
@@ -75,10 +75,10 @@ class Frame:
         )
 
 
-def _own_bone(bone: NDArray[np.bool_], row: float, column: float) -> NDArray[np.uint8]:
-    """The bone at a point, alone."""
+def _own_bone(bone: NDArray[np.bool_], row: int, column: int) -> NDArray[np.uint8]:
+    """The bone at a point, alone; all of them where there is none at it."""
     _, labels = cv2.connectedComponents(bone.astype(np.uint8))
-    own = labels[int(row), int(column)]
+    own = labels[row, column]
     return np.asarray(labels == own if own else bone, np.uint8)
 
 

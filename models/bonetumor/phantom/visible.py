@@ -12,7 +12,7 @@ from bonetumor.domain.image import Corners
 from bonetumor.phantom.texture import Field
 
 _WHITE = 4095.0
-_PAINTED = 0.35
+PAINTED = 0.35  # a mask, 0..1, is there where it is more
 _LEAST_CHANGE = 0.03  # of the range from black to white
 _LEAST_PIXELS = 12
 _LEAST_SHARE = 0.2
@@ -27,7 +27,7 @@ def visible_box(
     `mask`: where it was painted, 0..1; `pixels`: the picture, 12 bits; `bare`: the same exposure
     without it. All of shape (rows, columns). None if too little of the tumour can be seen.
     """
-    painted = mask > _PAINTED
+    painted = mask > PAINTED
     change = np.abs(_as_seen(pixels) - _as_seen(bare))
     rows, columns = np.nonzero(painted & (change > _LEAST_CHANGE))
     if len(rows) < max(_LEAST_PIXELS, _LEAST_SHARE * int(painted.sum())):
