@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import torch
+from safetensors.torch import load
 
 from bonetumor.domain.errors import Misconfigured, WeightsMismatch
 from bonetumor.weights.bundle import open_bundle, shipped_bundle, write_bundle
@@ -127,11 +128,17 @@ def test_synthetic_weights_are_refused_in_clinical_mode():
         build_bundle(Settings(mode="clinical"))
 
 
-def test_what_half_precision_cannot_hold_is_kept_whole(tmp_path):
-    large = torch.tensor([1.0, 70_000.0])
+def test_tensors_are_written_in_sixteen_bits_where_they_fit(tmp_path):
+    large = torch.tensor([[1.0, 70_001.0]])
+    state = {
+        "large": large,
+        "small": large / 70_001,
+        "short": torch.tensor([[257.0 / 256 - 1, 3e38]]).bfloat16().float(),
+        "vector": large[0] / 70_001,
+    }
     write_bundle(
         tmp_path,
-        tensors={"detector.safetensors": {"large": large, "small": large / 70_000}},
+        tensors={"detector.safetensors": state},
         texts={},
         description={
             **dict.fromkeys(("name", "version", "training_data", "intended_use", "limits"), "-"),
@@ -139,8 +146,15 @@ def test_what_half_precision_cannot_hold_is_kept_whole(tmp_path):
         },
     )
     loaded = open_bundle(tmp_path).tensors("detector.safetensors")
-    assert torch.equal(loaded["large"], large)
-    assert torch.equal(loaded["small"], (large / 70_000).half().float())
+    assert torch.equal(loaded["small"], state["small"].half().float())
+    assert all(torch.equal(loaded[name], state[name]) for name in ("large", "short", "vector"))
+    held = load((tmp_path / "detector.safetensors").read_bytes())
+    assert {name: tensor.dtype for name, tensor in held.items()} == {
+        "large": torch.float32,
+        "small": torch.float16,
+        "short": torch.bfloat16,
+        "vector": torch.float32,
+    }
 
 
 def test_an_absent_folder_is_refused(tmp_path):

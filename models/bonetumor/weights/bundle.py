@@ -119,12 +119,12 @@ def write_bundle(
     texts: dict[str, str],
     description: dict[str, Any],
 ) -> None:
-    """Writes a bundle: safetensors in half precision where they fit, texts, and the manifest.
+    """Writes a bundle: safetensors in 16 bits where they fit, texts, and the manifest.
 
     `description` holds the manifest's other fields: name, version, training_data, …
     """
     folder.mkdir(parents=True, exist_ok=True)
-    contents = {name: save(_halved(state)) for name, state in tensors.items()}
+    contents = {name: save(_shortened(state)) for name, state in tensors.items()}
     contents |= {name: text.encode("utf-8") for name, text in texts.items()}
     for name, data in contents.items():
         (folder / name).write_bytes(data)
@@ -133,15 +133,18 @@ def write_bundle(
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")
 
 
-def _halved(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name: _half(tensor).contiguous() for name, tensor in state.items()}
+def _shortened(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: _shorten(tensor).contiguous() for name, tensor in state.items()}
 
 
-def _half(tensor: torch.Tensor) -> torch.Tensor:
-    """In half precision, unless a value is too large for that: a precision matrix may have such."""
-    if not tensor.is_floating_point():
+def _shorten(tensor: torch.Tensor) -> torch.Tensor:
+    """In bfloat16 where that holds each value, else in half precision, unless a value is too large
+    for that: a precision matrix may have such. Vectors are small and stay as they are."""
+    if not tensor.is_floating_point() or tensor.dim() < 2:
         return tensor
-    half = tensor.half()
+    brain, half = tensor.bfloat16(), tensor.half()
+    if torch.equal(brain.to(tensor.dtype), tensor):
+        return brain
     return half if torch.isfinite(half).all() else tensor
 
 

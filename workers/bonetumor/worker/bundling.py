@@ -48,15 +48,18 @@ ROUNDS = (
         )
         for seed in (808, 909, 1010, 1111, 1212)
     ),
-    Round(  # the last is of a network twice as wide, which begins as the narrow one
-        cohort=_pictures(5000, 800, seed=1414, validation_share=0.07),
-        training=DetectorTraining(
-            architecture="yolov5s.yaml",
-            epochs=2,
-            learning_rate=0.0004,
-            augmentation=0.25,
-            seed=1414,
-        ),
+    *(  # the last are of a network twice as wide, which begins as the narrow one
+        Round(
+            cohort=_pictures(5000, 800, seed=cohort, validation_share=0.07),
+            training=DetectorTraining(
+                architecture="yolov5s.yaml",
+                epochs=epochs,
+                learning_rate=0.0004,
+                augmentation=0.25,
+                seed=seed,
+            ),
+        )
+        for cohort, epochs, seed in ((1414, 2, 1414), (1414, 3, 1415), (1515, 2, 1515))
     ),
 )
 _LEAST = 30

@@ -17,6 +17,7 @@ from bonetumor.cohort.record import Cohort
 from bonetumor.detection.engine import build_engine
 from bonetumor.detection.familiarity import Familiarity, fit_familiarity
 from bonetumor.detection.letterbox import letterbox
+from bonetumor.detection.network import round_weights
 from bonetumor.detection.scope import BEYOND_LIMBS, words_of
 from bonetumor.detection.train import DetectorTraining, read_checkpoint
 from bonetumor.detection.yolo import YoloDetector, build_network
@@ -212,7 +213,7 @@ def _draft(
     noted = _training_of(checkpoint)
     known = {f.name for f in dataclasses.fields(DetectorTraining)}
     plan = DetectorTraining(**{k: v for k, v in noted.items() if k in known})
-    weights = read_checkpoint(checkpoint)
+    weights = _rounded(plan.architecture, read_checkpoint(checkpoint))
     seen: Counter[str] = Counter()
     squares = _squares(cohort, plan.image_size_px, seen, problems)
     familiarity = _familiarity_of(weights, plan, squares)
@@ -233,6 +234,13 @@ def _draft(
         fusion=fusion,
         text=text,
     )
+
+
+def _rounded(architecture: str, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Weights that lose nothing in bfloat16, so that all engines serve the same."""
+    network = build_network(architecture, weights)
+    round_weights(network)
+    return network.state_dict()
 
 
 def _familiarity_of(

@@ -1,0 +1,109 @@
+"""OpenVINO, which runs the detector's network on processors: see
+`deploy/decisions/0009-openvino.md`."""
+
+import warnings
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bonetumor.detection.network import collect_summaries, fold, is_rounded
+
+
+class OpenVinoEngine:
+    """Convolutions in bfloat16 where the processor multiplies it by itself and the weights lose
+    nothing by it, in float32 elsewhere; the last step, from features to boxes, always in float32.
+
+    The same processor and the same weights always answer alike.
+    """
+
+    batch = 1  # more at once gain nothing here
+
+    def __init__(self, network: torch.nn.Module, side_px: int) -> None:
+        # The front end is used as such: `openvino.convert_model` reports to its maker.
+        from openvino import Core
+        from openvino.frontend import FrontEndManager
+        from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+        core = Core()
+        able = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        self.precision = "bf16" if able and is_rounded(network) else "f32"
+        self._boxes = _Boxes(fold(network))
+        example = torch.zeros(1, 1, side_px, side_px, dtype=torch.uint8)
+        with torch.inference_mode(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # OpenVINO's way in is still this
+            traced = torch.jit.trace(_Features(fold(network)), example, check_trace=False)
+        decoder = TorchScriptPythonDecoder(traced)  # the front end does not keep it alive
+        front = FrontEndManager().load_by_framework("pytorch")
+        model = front.convert(front.load(decoder))
+        model.reshape({model.inputs[0].any_name: [1, 1, side_px, side_px]})
+        asked = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": self.precision}
+        self._compiled: Any = core.compile_model(model, "CPU", asked)
+        self._request: Any = self._compiled.create_infer_request()
+
+    def __call__(
+        self, squares: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """As `Engine` says."""
+        answers = [self._run(square) for square in squares]
+        predictions, summaries = zip(*answers, strict=True)
+        return np.concatenate(predictions), np.concatenate(summaries)
+
+    def _run(self, square: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        self._request.infer([np.ascontiguousarray(square)[None, None]])
+        summary, *features = (
+            np.array(self._request.get_output_tensor(i).data, np.float32)
+            for i in range(len(self._compiled.outputs))
+        )
+        return self._boxes([torch.from_numpy(f) for f in features]), summary
+
+
+class _Features(torch.nn.Module):
+    """A folded network up to its last step: the backbone's summary, then for each level what its
+    boxes and what its scores are made of."""
+
+    def __init__(self, folded: torch.nn.Module) -> None:
+        super().__init__()
+        self.network = folded
+        self._summaries = collect_summaries(folded)
+        self._features: list[torch.Tensor] = []
+        for last in _last_steps(_head(folded)):
+            last.register_forward_pre_hook(lambda _module, given: self._features.append(given[0]))
+
+    def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        self._summaries.clear()
+        self._features.clear()
+        self.network(pixels.float())
+        return (self._summaries[0], *self._features)
+
+
+class _Boxes:
+    """The last step of a folded network: eight bits are too few for the place of a box, which in a
+    picture of 640 pixels they round by two pixels."""
+
+    def __init__(self, folded: torch.nn.Module) -> None:
+        self._head = _head(folded)
+        self._steps = _last_steps(self._head)
+
+    @torch.inference_mode()
+    def __call__(self, features: list[torch.Tensor]) -> NDArray[np.float32]:
+        """`features`: for each level those of its boxes, then for each those of its scores, each
+        (1, channels, rows, columns). Returns (1, 5, anchors)."""
+        levels = len(features) // 2
+        answers = [step(f).flatten(2) for step, f in zip(self._steps, features, strict=True)]
+        raw = {
+            "boxes": torch.cat(answers[:levels], dim=2),
+            "scores": torch.cat(answers[levels:], dim=2),
+            "feats": features[:levels],  # for the rows and columns of each level
+        }
+        return np.asarray(self._head._inference(raw).numpy())  # noqa: SLF001 - it has no other
+
+
+def _head(network: torch.nn.Module) -> Any:
+    return cast(Any, network).model[-1]
+
+
+def _last_steps(head: Any) -> list[torch.nn.Module]:
+    """The last convolution of each level's boxes, then of each level's scores."""
+    return [branch[-1] for branch in (*head.cv2, *head.cv3)]
