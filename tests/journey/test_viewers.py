@@ -23,7 +23,7 @@ from kit.plugin import Plugin, storescu
 from kit.servers import Orthanc, wait_until
 from kit.viewer import Ohif, dwv
 
-NUMBER = 3
+NUMBER = 8  # a tumour that is plain to see
 BANNER_COLOUR = (255, 196, 0)
 
 

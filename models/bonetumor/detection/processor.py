@@ -51,17 +51,16 @@ class OpenVinoEngine:
         return np.concatenate(predictions), np.concatenate(summaries)
 
     def _run(self, square: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        self._request.infer([np.ascontiguousarray(square)[None, None]])
-        summary, *features = (
-            np.array(self._request.get_output_tensor(i).data, np.float32)
-            for i in range(len(self._compiled.outputs))
-        )
-        return self._boxes([torch.from_numpy(f) for f in features]), summary
+        pixels = np.ascontiguousarray(square)[None, None]
+        answers = self._request.infer([pixels], share_inputs=True, share_outputs=True)
+        # They are the engine's own memory, which the next pass writes to.
+        summary, *features = answers.to_tuple()
+        return self._boxes([torch.from_numpy(f) for f in features]), summary.copy()
 
 
 class _Features(torch.nn.Module):
     """A folded network up to its last step: the backbone's summary, then for each level what its
-    boxes and what its scores are made of."""
+    boxes and what its scores are made of, channels last, as OpenVINO has them in memory."""
 
     def __init__(self, folded: torch.nn.Module) -> None:
         super().__init__()
@@ -75,7 +74,7 @@ class _Features(torch.nn.Module):
         self._summaries.clear()
         self._features.clear()
         self.network(pixels.float())
-        return (self._summaries[0], *self._features)
+        return (self._summaries[0], *(f.permute(0, 2, 3, 1) for f in self._features))
 
 
 class _Boxes:
@@ -89,13 +88,17 @@ class _Boxes:
     @torch.inference_mode()
     def __call__(self, features: list[torch.Tensor]) -> NDArray[np.float32]:
         """`features`: for each level those of its boxes, then for each those of its scores, each
-        (1, channels, rows, columns). Returns (1, 5, anchors)."""
+        (1, rows, columns, channels). Returns (1, 5, anchors)."""
         levels = len(features) // 2
-        answers = [step(f).flatten(2) for step, f in zip(self._steps, features, strict=True)]
+        answers = [
+            torch.nn.functional.linear(f.flatten(1, 2), step.weight.flatten(1), step.bias)
+            for step, f in zip(self._steps, features, strict=True)
+        ]
         raw = {
-            "boxes": torch.cat(answers[:levels], dim=2),
-            "scores": torch.cat(answers[levels:], dim=2),
-            "feats": features[:levels],  # for the rows and columns of each level
+            "boxes": torch.cat(answers[:levels], dim=1).transpose(1, 2),
+            "scores": torch.cat(answers[levels:], dim=1).transpose(1, 2),
+            # For the rows and columns of each level.
+            "feats": [f.permute(0, 3, 1, 2) for f in features[:levels]],
         }
         return np.asarray(self._head._inference(raw).numpy())  # noqa: SLF001 - it has no other
 
@@ -104,6 +107,7 @@ def _head(network: torch.nn.Module) -> Any:
     return cast(Any, network).model[-1]
 
 
-def _last_steps(head: Any) -> list[torch.nn.Module]:
-    """The last convolution of each level's boxes, then of each level's scores."""
+def _last_steps(head: Any) -> list[torch.nn.Conv2d]:
+    """Of each level the last convolution of its boxes, then of each that of its scores: of single
+    pixels, all of them."""
     return [branch[-1] for branch in (*head.cv2, *head.cv3)]
