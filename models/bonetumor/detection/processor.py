@@ -29,7 +29,7 @@ class OpenVinoEngine:
         core = Core()
         able = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self.precision = "bf16" if able and is_rounded(network) else "f32"
-        self._boxes = _Boxes(fold(network))
+        self._boxes = _Boxes(fold(network))  # of its own: hooks stay on the one that is traced
         example = torch.zeros(1, 1, side_px, side_px, dtype=torch.uint8)
         with torch.inference_mode(), warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # OpenVINO's way in is still this
