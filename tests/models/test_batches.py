@@ -117,6 +117,20 @@ def test_a_batch_that_is_not_neutral_is_refused(monkeypatch, leak):
     build_engine(None, side_px=SIDE, device="cpu", wanted="torch", batch=1)
 
 
+@pytest.mark.parametrize(("leak", "batch"), [(_by_place, 1), (lambda _filled: 0, 2)])
+def test_openvino_takes_one_at_a_time_where_two_are_not_neutral(monkeypatch, leak, batch):
+    class Leaking(Numbers):
+        def __init__(self, _network, _side, batch=2):
+            super().__init__(batch)
+
+        def __call__(self, squares):
+            told = squares[:, 0, 1].astype(np.float64) + leak(squares)
+            return told[:, None, None], told[:, None]
+
+    monkeypatch.setattr(engines, "OpenVinoEngine", Leaking)
+    assert build_engine(None, side_px=SIDE, device="cpu", wanted="auto").batch == batch
+
+
 def test_an_engine_that_looks_at_each_square_alone_is_neutral():
     assert is_neutral(Numbers(batch=5, fails_at=None), SIDE)
 

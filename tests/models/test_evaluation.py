@@ -118,6 +118,17 @@ def test_calibration_error_of_the_overconfident():
     assert classes.calibration_error(np.tile([0.6, 0.2, 0.2], (100, 1)), truth) < 1e-9
 
 
+def test_probabilities_that_are_right_have_a_calibration_error_by_chance():
+    few, many = (
+        classes.chance_calibration_error(np.tile([0.6, 0.2, 0.2], (n, 1))) for n in (100, 10_000)
+    )
+    # The mean distance of a normal variable of that share from its mean: all are in one bin.
+    spread = (2 / np.pi * 0.6 * 0.4) ** 0.5
+    assert few == pytest.approx(spread / 100**0.5, rel=0.15)
+    assert many == pytest.approx(spread / 10_000**0.5, rel=0.15)
+    assert classes.chance_calibration_error(np.tile([0.0, 1.0, 0.0], (50, 1))) == 0
+
+
 def test_intervals_resample_patients_not_rows():
     rng = np.random.default_rng(0)
     per_patient = rng.normal(0, 1, 40)

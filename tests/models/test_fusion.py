@@ -52,12 +52,25 @@ def _evidence(number, modalities=tuple(Modality), out_of_distribution=False):
     return patient, evidence
 
 
+def test_every_subset_at_once_is_as_each_by_itself(classifier):
+    found = classifier.by_subset(_evidence(1)[1])
+    assert list(found) == SUBSETS
+    for modalities, diagnosis in found.items():
+        alone = classifier.diagnose(_evidence(1, modalities)[1])
+        assert diagnosis == replace(alone, contributions={}, heat_map=None)
+
+
+def test_of_no_evidence_there_is_no_subset(classifier):
+    assert classifier.by_subset(_evidence(1, ())[1]) == {}
+
+
 @pytest.mark.parametrize("modalities", SUBSETS)
 def test_any_subset_of_evidence_is_weighed_and_disclosed(classifier, modalities):
     diagnosis = classifier.diagnose(_evidence(1, modalities)[1])
     assert diagnosis.used == tuple(modalities)
     assert sum(diagnosis.probabilities.values()) == pytest.approx(1.0)
-    assert diagnosis.abstained == (len(diagnosis.prediction_set) != 1)
+    unsettled = len(diagnosis.prediction_set) != 1 or diagnosis.out_of_distribution
+    assert diagnosis.abstained == unsettled
 
 
 def test_the_same_evidence_gives_the_same_diagnosis(classifier):

@@ -39,7 +39,7 @@ def build_engine(
 ) -> Engine:
     """The engine for a device; `auto` is OpenVINO on processors and torch elsewhere.
 
-    `batch` is for torch; OpenVINO takes one square at a time.
+    `batch` is for torch; OpenVINO has its own, and one square at a time where two answer otherwise.
 
     Raises:
         Misconfigured: an engine that there is none of, or that the device cannot run; a batch for
@@ -62,7 +62,8 @@ def build_engine(
         raise Misconfigured(
             f'model.batch: expected 1 with OpenVINO, got {batch}; model.engine = "torch" takes more'
         )
-    return OpenVinoEngine(network, side_px)
+    pair = OpenVinoEngine(network, side_px)
+    return pair if is_neutral(pair, side_px) else OpenVinoEngine(network, side_px, batch=1)
 
 
 def is_neutral(engine: Engine, side_px: int) -> bool:

@@ -2,6 +2,8 @@
 `deploy/decisions/0009-openvino.md`."""
 
 import warnings
+from collections import deque
+from itertools import cycle
 from typing import Any, cast
 
 import numpy as np
@@ -15,17 +17,18 @@ class OpenVinoEngine:
     """Convolutions in bfloat16 where the processor multiplies it by itself and the weights lose
     nothing by it, in float32 elsewhere; the last step, from features to boxes, always in float32.
 
-    The same processor and the same weights always answer alike.
+    `batch` squares are at work at once, each on its share of torch's threads: these are less often
+    idle than when all of them wait for each layer. The same processor and the same weights always
+    answer alike.
     """
 
-    batch = 1  # more at once gain nothing here
-
-    def __init__(self, network: torch.nn.Module, side_px: int) -> None:
+    def __init__(self, network: torch.nn.Module, side_px: int, batch: int = 2) -> None:
         # The front end is used as such: `openvino.convert_model` reports to its maker.
         from openvino import Core
         from openvino.frontend import FrontEndManager
         from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
+        self.batch = batch
         core = Core()
         able = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self.precision = "bf16" if able and is_rounded(network) else "f32"
@@ -38,23 +41,34 @@ class OpenVinoEngine:
         front = FrontEndManager().load_by_framework("pytorch")
         model = front.convert(front.load(decoder))
         model.reshape({model.inputs[0].any_name: [1, 1, side_px, side_px]})
-        asked = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": self.precision}
-        self._compiled: Any = core.compile_model(model, "CPU", asked)
-        self._request: Any = self._compiled.create_infer_request()
+        asked = {
+            "NUM_STREAMS": batch,
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "INFERENCE_PRECISION_HINT": self.precision,
+        }
+        compiled: Any = core.compile_model(model, "CPU", asked)
+        self._requests: list[Any] = [compiled.create_infer_request() for _ in range(batch)]
 
     def __call__(
         self, squares: NDArray[np.uint8]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """As `Engine` says."""
-        answers = [self._run(square) for square in squares]
+        answers: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
+        at_work: deque[Any] = deque()
+        for square, request in zip(squares, cycle(self._requests)):
+            if len(at_work) == self.batch:
+                answers.append(self._read(at_work.popleft()))
+            request.wait()  # a call that was cut short leaves it at work
+            request.start_async([np.ascontiguousarray(square)[None, None]], share_inputs=True)
+            at_work.append(request)
+        answers.extend(self._read(request) for request in at_work)
         predictions, summaries = zip(*answers, strict=True)
         return np.concatenate(predictions), np.concatenate(summaries)
 
-    def _run(self, square: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        pixels = np.ascontiguousarray(square)[None, None]
-        answers = self._request.infer([pixels], share_inputs=True, share_outputs=True)
-        # They are the engine's own memory, which the next pass writes to.
-        summary, *features = answers.to_tuple()
+    def _read(self, request: Any) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        request.wait()
+        # They are the request's own memory, which its next pass writes to.
+        summary, *features = (tensor.data for tensor in request.output_tensors)
         return self._boxes([torch.from_numpy(f) for f in features]), summary.copy()
 
 

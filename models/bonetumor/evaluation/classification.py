@@ -109,6 +109,18 @@ def calibration_error(probabilities: Floats, truth: Ints, bins: int = 10) -> flo
     )
 
 
+def chance_calibration_error(
+    probabilities: Floats, truths: int = 200, seed: int = 0, bins: int = 10
+) -> float:
+    """What `calibration_error` would be if the probabilities were right, which is not nothing with
+    few cases: the mean over truths drawn from them."""
+    drawn = np.random.default_rng(seed).random((truths, len(probabilities), 1))
+    below = probabilities.cumsum(axis=1)[:, :-1]
+    return float(
+        np.mean([calibration_error(probabilities, (u > below).sum(axis=1), bins) for u in drawn])
+    )
+
+
 def reliability(probabilities: Floats, truth: Ints, bins: int = 10) -> list[dict[str, float]]:
     """For each bin: mean confidence, share right, and how many."""
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == truth

@@ -178,6 +178,7 @@ def _scored(cases: Sequence[ClassifiedCase], probabilities: classes.Floats) -> d
         "n": len(cases),
         **{name: {"value": point[name], "ci95": list(bounds[name])} for name in point},
         "calibration_error": classes.calibration_error(probabilities, truth),
+        "chance_calibration_error": classes.chance_calibration_error(probabilities),
     }
 
 

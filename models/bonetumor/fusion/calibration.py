@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bonetumor.domain.assessment import TumourClass
 from bonetumor.domain.errors import InvalidInput
-from bonetumor.fusion.evidence import PATTERNS, Labelled, modalities, only
+from bonetumor.fusion.evidence import PATTERNS, Labelled, modalities
 from bonetumor.fusion.network import FusionNetwork
 
 _GRID = torch.linspace(0.5, 5.0, 181)
@@ -40,8 +40,12 @@ def calibrate(
     """
     found = Calibration(temperatures={}, least_probabilities={}, greatest_energies={})
     metrics: dict[str, dict[str, float]] = {}
+    answers = [
+        (network.mix_subsets(network.encode([case]), modalities(case)), label)
+        for case, label in apart
+    ]
     for pattern in PATTERNS:
-        rows = [(only(c, pattern), y) for c, y in apart if {*pattern} <= {*modalities(c)}]
+        rows = [(logits[pattern], label) for logits, label in answers if pattern in logits]
         name = "+".join(pattern)
         if len(rows) < _LEAST_CASES:
             found.temperatures[name] = 1.0
@@ -49,7 +53,7 @@ def calibrate(
             found.greatest_energies[name] = _ANY_ENERGY
             metrics[name] = {"n": len(rows)}
             continue
-        logits = torch.cat([network([case]).cpu() for case, _ in rows])
+        logits = torch.stack([row for row, _ in rows])
         truth = torch.tensor([label for _, label in rows])
         found.temperatures[name] = fit_temperature(logits, truth)
         energies = -torch.logsumexp(logits.double(), 1)

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Sequence
-from itertools import combinations
+from dataclasses import replace
 from typing import Annotated, Any
 
 import torch
@@ -89,12 +89,18 @@ class FusionClassifier:
         with self._turn:
             return self._diagnose(evidence)
 
-    def by_subset(self, evidence: FusionInput) -> dict[tuple[Modality, ...], list[float]]:
-        """The calibrated probabilities that each subset of what there is would give."""
+    def by_subset(self, evidence: FusionInput) -> dict[tuple[Modality, ...], Diagnosis]:
+        """What `diagnose` would say of each subset of what there is by itself, but for
+        contributions and heat map; many times faster than to ask for each.
+
+        Raises:
+            NonFiniteOutput: the network answered NaN or infinity.
+        """
         with self._turn, torch.no_grad():
             case = self._prepared(evidence)
-            answers = self._every_subset(case, modalities(case))
-        return {used: self._probabilities(logits, used) for used, logits in answers.items()}
+            answers = self._network.mix_subsets(self._network.encode([case]), modalities(case))
+        strange = evidence.out_of_distribution
+        return {used: self._judge(logits, used, strange) for used, logits in answers.items()}
 
     def calibrated(
         self, apart: Sequence[Labelled], *, miss_rate: float
@@ -111,18 +117,36 @@ class FusionClassifier:
         case = self._prepared(evidence)
         used = modalities(case)
         with torch.no_grad():
-            answers = self._every_subset(case, used)
-        logits = answers[used]
-        if not bool(torch.isfinite(logits).all()):
-            raise NonFiniteOutput("fusion: expected finite logits, got NaN or infinity")
-        probabilities = self._probabilities(logits, used)
-        by_class = dict(zip(TumourClass, probabilities, strict=True))
-        least = self._least["+".join(used)]
-        likely = tuple(c for c in TumourClass if by_class[c] >= least[c])
-        strange = evidence.out_of_distribution or self._is_strange(logits, used)
-        reason = _reason(evidence.out_of_distribution, strange, likely)
+            tokens = self._network.encode([case])
+            answers = self._network.mix_subsets(tokens, used)
+        judged = self._judge(answers[used], used, evidence.out_of_distribution)
+        probabilities = self._probabilities(answers[used], used)
         top = max(range(len(probabilities)), key=probabilities.__getitem__)
         seen = Modality.IMAGE in used and evidence.box is not None
+        return replace(
+            judged,
+            contributions=shapley(
+                used,
+                lambda subset: (
+                    self._probabilities(answers[subset], subset)[top] if subset else _NO_EVIDENCE
+                ),
+            ),
+            heat_map=heat_map(self._network, case, tokens, evidence.box, top)
+            if seen and evidence.box
+            else None,
+        )
+
+    def _judge(
+        self, logits: torch.Tensor, used: tuple[Modality, ...], images_strange: bool
+    ) -> Diagnosis:
+        """Probabilities, prediction set and abstention."""
+        if not bool(torch.isfinite(logits).all()):
+            raise NonFiniteOutput("fusion: expected finite logits, got NaN or infinity")
+        by_class = dict(zip(TumourClass, self._probabilities(logits, used), strict=True))
+        least = self._least["+".join(used)]
+        likely = tuple(c for c in TumourClass if by_class[c] >= least[c])
+        strange = images_strange or self._is_strange(logits, used)
+        reason = _reason(images_strange, strange, likely)
         return Diagnosis(
             probabilities=by_class,
             prediction_set=likely,
@@ -130,36 +154,12 @@ class FusionClassifier:
             out_of_distribution=strange,
             used=used,
             reason=reason,
-            contributions=shapley(
-                used,
-                lambda subset: (
-                    self._probabilities(answers[subset], subset)[top] if subset else _NO_EVIDENCE
-                ),
-            ),
-            heat_map=heat_map(self._network, case, evidence.box, top)
-            if seen and evidence.box
-            else None,
         )
 
     def _prepared(self, evidence: FusionInput) -> CaseTensors:
         return self.preparation.prepare(
             evidence.image, evidence.box, evidence.slides, evidence.labs
         )
-
-    def _every_subset(
-        self, case: CaseTensors, used: tuple[Modality, ...]
-    ) -> dict[tuple[Modality, ...], torch.Tensor]:
-        """Logits, shape (3,), of each subset of the modalities used; encoded once."""
-        tokens, absent = self._network.encode([case]), self._network.missing_tokens(1)
-        answers = {}
-        for size in range(1, len(used) + 1):
-            for subset in combinations(used, size):
-                columns = [
-                    token if modality in subset else missing
-                    for modality, token, missing in zip(Modality, tokens, absent, strict=True)
-                ]
-                answers[subset] = self._network.mix(columns)[0].cpu()
-        return answers
 
     def _probabilities(self, logits: torch.Tensor, used: tuple[Modality, ...]) -> list[float]:
         temperature = self._temperatures["+".join(used)]

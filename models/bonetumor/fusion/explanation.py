@@ -35,9 +35,12 @@ def shapley(
     return values
 
 
-def heat_map(network: FusionNetwork, case: CaseTensors, box: BoundingBox, label: int) -> HeatMap:
+def heat_map(
+    network: FusionNetwork, case: CaseTensors, tokens: list[Tensor], box: BoundingBox, label: int
+) -> HeatMap:
     """Gradient-weighted class activation (Selvaraju et al., ICCV 2017) over the crop of `box`.
 
+    `tokens`: of the case, as the network encodes it; the image's own is encoded anew.
     Taken from the last but one stage of the image encoder: the last one is too coarse for a crop.
     Its greatest value is 1; all are 0 where nothing of the crop speaks for the class.
     """
@@ -50,7 +53,7 @@ def heat_map(network: FusionNetwork, case: CaseTensors, box: BoundingBox, label:
     hook = network.image_encoder.encoder.stages[-2].register_forward_hook(keep)
     try:
         with torch.enable_grad():
-            score = network([case])[0, label]
+            score = network.mix([network.encode_images([case]), *tokens[1:]])[0, label]
             [gradient] = torch.autograd.grad(score, features[0])
     finally:
         hook.remove()

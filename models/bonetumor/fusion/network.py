@@ -5,7 +5,7 @@ leaves them open): ResNet and BERT depths come from the bundle's configuration; 
 BioBERT are the same code with other numbers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -16,7 +16,7 @@ from transformers import BertConfig, BertModel, ResNetConfig, ResNetModel
 from bonetumor.domain.assessment import Modality, TumourClass
 from bonetumor.domain.errors import InvalidInput
 from bonetumor.domain.labs import WEIGHED
-from bonetumor.fusion.evidence import CaseTensors
+from bonetumor.fusion.evidence import PATTERNS, CaseTensors
 
 DESIGNS = ("tokens", "concatenation")  # the latter as in the paper, to compare with
 RESNET_50 = {
@@ -104,7 +104,7 @@ class FusionNetwork(nn.Module):
 
     def encode(self, cases: Sequence[CaseTensors]) -> list[Tensor]:
         """One token per modality, each of shape (cases, width); a learned one where missing."""
-        return [self._images(cases), self._slides(cases), self._blood(cases)]
+        return [self.encode_images(cases), self._slides(cases), self._blood(cases)]
 
     def missing_tokens(self, count: int) -> list[Tensor]:
         """The tokens of cases that have nothing at all."""
@@ -118,7 +118,23 @@ class FusionNetwork(nn.Module):
         tokens = torch.stack([self.summary.expand(count, -1), *columns], dim=1)
         return cast(Tensor, self.head(self.mixer(tokens + self.place)[:, 0]))
 
-    def _images(self, cases: Sequence[CaseTensors]) -> Tensor:
+    def mix_subsets(
+        self, tokens: list[Tensor], used: Collection[Modality]
+    ) -> dict[tuple[Modality, ...], Tensor]:
+        """Logits, shape (3,), of each subset of the modalities used, as PATTERNS has them, from
+        the tokens of a single case."""
+        absent, answers = self.missing_tokens(1), {}
+        for pattern in PATTERNS:
+            if {*used}.issuperset(pattern):
+                columns = [
+                    token if modality in pattern else missing
+                    for modality, token, missing in zip(Modality, tokens, absent, strict=True)
+                ]
+                answers[pattern] = self.mix(columns)[0].cpu()
+        return answers
+
+    def encode_images(self, cases: Sequence[CaseTensors]) -> Tensor:
+        """The token of the image alone, shape (cases, width)."""
         present = [i for i, c in enumerate(cases) if c.crop is not None]
         rows = self._missing_rows(Modality.IMAGE, len(cases))
         if present:

@@ -1,9 +1,10 @@
 """Other bundles' fusion networks on the cases that `evaluate` measures one bundle on."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bonetumor.domain.assessment import Diagnosis, Modality, TumourClass
 from bonetumor.domain.errors import InvalidInput
 from bonetumor.evaluation.comparison import Rival, compare
 from bonetumor.evaluation.summary import ClassifiedCase
@@ -12,6 +13,17 @@ from bonetumor.service.ports import FusionInput
 from bonetumor.weights.bundle import Bundle, open_bundle
 
 _DETECTOR = "detector.safetensors"
+
+
+def probabilities_of(
+    diagnoses: Mapping[tuple[Modality, ...], Diagnosis],
+) -> dict[str, tuple[float, ...]]:
+    """In the order of TumourClass, by the name of the pattern (`image+labs`)."""
+    return {
+        "+".join(used): tuple(diagnosis.probabilities[c] for c in TumourClass)
+        for used, diagnosis in diagnoses.items()
+        if diagnosis.probabilities is not None
+    }
 
 
 class Comparison:
@@ -31,10 +43,8 @@ class Comparison:
 
     def ask(self, evidence: FusionInput) -> None:
         """Each network's probabilities for a case, from each subset of its evidence."""
-        nothing = evidence.image is None and evidence.slides is None and evidence.labs is None
         for network, answers in zip(self._networks, self._answers, strict=True):
-            found = {} if nothing else network.by_subset(evidence)
-            answers.append({"+".join(used): tuple(p) for used, p in found.items()})
+            answers.append(probabilities_of(network.by_subset(evidence)))
 
     def result(self, cases: Sequence[ClassifiedCase]) -> dict[str, Any]:
         """The content of `classification.comparison`, of the cases in the order they were asked."""

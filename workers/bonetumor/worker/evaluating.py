@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +23,16 @@ from bonetumor.evaluation.summary import (
     summarise_classes,
     summarise_detection,
 )
+from bonetumor.fusion.classifier import FusionClassifier
 from bonetumor.fusion.coverage import resplits
-from bonetumor.fusion.evidence import PATTERNS
 from bonetumor.service.assess import look, rank_of
-from bonetumor.service.ports import FusionInput, Model
+from bonetumor.service.ports import FusionInput
 from bonetumor.weights.bundle import Bundle, open_bundle, shipped_bundle
 from bonetumor.worker.cohorts import load_images, load_slides, panel_of
-from bonetumor.worker.comparing import Comparison
+from bonetumor.worker.comparing import Comparison, probabilities_of
 from bonetumor.worker.evaluation_page import write_pages
 from bonetumor.worker.loose import read_images
-from bonetumor.worker.thinking import build_slides, choose_device, load_model
+from bonetumor.worker.thinking import LoadedModel, build_slides, choose_device, load_model
 from bonetumor.worker.training import miss_rate_of
 
 _LEAST_SCORE = 0.01
@@ -160,7 +160,7 @@ def _strangeness(
 def predict(
     cohort: Cohort,
     record: PatientRecord,
-    model: Model,
+    model: LoadedModel,
     threshold: float,
     into: Predictions,
     comparison: Comparison | None = None,
@@ -197,43 +197,25 @@ def predict(
         labs=panel_of(record),
         out_of_distribution=False,
     )
-    into.cases.append(_classify(record, evidence, size or (0, 0), model))
+    into.cases.append(_classify(record, evidence, size or (0, 0), model.fusion))
     if comparison is not None:
         comparison.ask(evidence)
 
 
 def _classify(
-    record: PatientRecord, evidence: FusionInput, size: tuple[int, ...], model: Model
+    record: PatientRecord, evidence: FusionInput, size: tuple[int, ...], fusion: FusionClassifier
 ) -> ClassifiedCase:
-    present = {
-        Modality.IMAGE: evidence.image is not None,
-        Modality.PATHOLOGY: evidence.slides is not None,
-        Modality.LABS: evidence.labs is not None,
-    }
-    answers, sets = {}, {}
-    for pattern in PATTERNS:
-        if not all(present[m] for m in pattern):
-            continue
-        diagnosis = model.fusion.diagnose(
-            replace(
-                evidence,
-                image=evidence.image if Modality.IMAGE in pattern else None,
-                box=evidence.box if Modality.IMAGE in pattern else None,
-                slides=evidence.slides if Modality.PATHOLOGY in pattern else None,
-                labs=evidence.labs if Modality.LABS in pattern else None,
-            )
-        )
-        if diagnosis.probabilities is not None:
-            name = "+".join(pattern)
-            answers[name] = tuple(diagnosis.probabilities[c] for c in TumourClass)
-            sets[name] = tuple(c in diagnosis.prediction_set for c in TumourClass)
-    served = "+".join(m for m in Modality if present[m])
+    diagnoses = fusion.by_subset(evidence)
+    served = "+".join([(), *diagnoses][-1])  # the greatest subset comes last
     return ClassifiedCase(
         patient=record.group or record.patient,
         truth=list(TumourClass).index(record.tumour_class or TumourClass.BENIGN),
-        probabilities=answers,
-        sets=sets,
-        served=served if served in answers and served != "labs" else None,
+        probabilities=probabilities_of(diagnoses),
+        sets={
+            "+".join(used): tuple(c in diagnosis.prediction_set for c in TumourClass)
+            for used, diagnosis in diagnoses.items()
+        },
+        served=served if served not in ("", Modality.LABS) else None,
         image_size=[float(size[1]), float(size[0])],
         metadata=_metadata(record),
         labels=_slices(record, served),

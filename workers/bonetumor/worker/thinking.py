@@ -15,7 +15,7 @@ from bonetumor.domain.uid import UID
 from bonetumor.fusion.classifier import FusionClassifier
 from bonetumor.fusion.text import describe
 from bonetumor.fusion.wording import CheckedWriter, Write, language_model_writer
-from bonetumor.service.ports import Detector, Fusion, Model, SlideReader
+from bonetumor.service.ports import Model, SlideReader
 from bonetumor.slides.pictures import SlidePictures
 from bonetumor.weights.bundle import Bundle, open_bundle, shipped_bundle
 from bonetumor.worker.settings import Settings
@@ -28,8 +28,8 @@ class LoadedModel:
     """Detector and fusion of one bundle."""
 
     algorithm: Algorithm
-    detector: Detector
-    fusion: Fusion
+    detector: YoloDetector
+    fusion: FusionClassifier
 
 
 def build_model(settings: Settings) -> Model:
@@ -63,7 +63,7 @@ def load_model(
     write: Write = describe,
     batch: int = 1,
     shared: bool = False,
-) -> Model:
+) -> LoadedModel:
     """Detector and fusion of a bundle. `least_score` keeps fainter boxes than serving shows; with
     `shared` several threads may ask, and their images go in batches."""
     chosen = choose_device(device)
