@@ -91,7 +91,7 @@ class FusionClassifier:
 
     def by_subset(self, evidence: FusionInput) -> dict[tuple[Modality, ...], Diagnosis]:
         """What `diagnose` would say of each subset of what there is by itself, but for
-        contributions and heat map; many times faster than to ask for each.
+        contributions and heat map; everything is encoded once.
 
         Raises:
             NonFiniteOutput: the network answered NaN or infinity.

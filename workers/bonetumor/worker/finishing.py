@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from bonetumor.cohort.record import Cohort
-from bonetumor.detection.engine import build_engine
-from bonetumor.detection.familiarity import Familiarity, fit_familiarity
+from bonetumor.detection.engine import Engine, build_engine
+from bonetumor.detection.familiarity import Familiarity, Summaries, fit_familiarity
 from bonetumor.detection.letterbox import letterbox
 from bonetumor.detection.network import round_weights
 from bonetumor.detection.scope import BEYOND_LIMBS, words_of
@@ -254,10 +255,16 @@ def _familiarity_of(
         wanted="auto",
     )
     known, trunk = (
-        np.concatenate([engine(square[None])[1] for square in some])
+        np.concatenate(list(_summaries(engine, some)))
         for some in (squares, _trunks(plan.image_size_px))
     )
     return fit_familiarity(known, trunk)
+
+
+def _summaries(engine: Engine, squares: Iterable[NDArray[np.uint8]]) -> Iterator[Summaries]:
+    rest = iter(squares)
+    while together := list(islice(rest, engine.batch)):
+        yield engine(np.stack(together))[1]
 
 
 def _trunks(side_px: int) -> Iterator[NDArray[np.uint8]]:
