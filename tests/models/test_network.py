@@ -104,7 +104,8 @@ def test_rounded_weights_are_known_and_hardly_moved(small):
             assert torch.equal(after[k].bfloat16().float(), after[k])
     for k, folded in fold(small).state_dict().items():
         whole = original_folded[k]  # eight bits are to within half of the last
-        assert ((folded - whole).abs() <= 1.01 * 2.0**-8 * whole.abs() + 1e-6).all()
+        lost = 1e-6 if k.endswith("conv.bias") else 0  # a small difference of greater numbers
+        assert ((folded - whole).abs() <= 1.01 * 2.0**-8 * whole.abs() + lost).all()
         if k.endswith("conv.bias"):
             assert torch.allclose(folded.bfloat16().float(), folded, rtol=1e-5, atol=1e-6)
     round_weights(small)  # and there is nothing left to round

@@ -114,11 +114,10 @@ def chance_calibration_error(
 ) -> float:
     """What `calibration_error` would be if the probabilities were right, which is not nothing with
     few cases: the mean over truths drawn from them."""
-    drawn = np.random.default_rng(seed).random((truths, len(probabilities), 1))
+    rng = np.random.default_rng(seed)
     below = probabilities.cumsum(axis=1)[:, :-1]
-    return float(
-        np.mean([calibration_error(probabilities, (u > below).sum(axis=1), bins) for u in drawn])
-    )
+    drawn = ((rng.random((len(below), 1)) > below).sum(axis=1) for _ in range(truths))
+    return float(np.mean([calibration_error(probabilities, truth, bins) for truth in drawn]))
 
 
 def reliability(probabilities: Floats, truth: Ints, bins: int = 10) -> list[dict[str, float]]:

@@ -120,19 +120,15 @@ class FusionClassifier:
             tokens = self._network.encode([case])
             answers = self._network.mix_subsets(tokens, used)
         judged = self._judge(answers[used], used, evidence.out_of_distribution)
-        probabilities = self._probabilities(answers[used], used)
-        top = max(range(len(probabilities)), key=probabilities.__getitem__)
-        seen = Modality.IMAGE in used and evidence.box is not None
+        said = {subset: self._probabilities(row, subset) for subset, row in answers.items()}
+        top = max(range(len(said[used])), key=said[used].__getitem__)
         return replace(
             judged,
             contributions=shapley(
-                used,
-                lambda subset: (
-                    self._probabilities(answers[subset], subset)[top] if subset else _NO_EVIDENCE
-                ),
+                used, lambda subset: said[subset][top] if subset else _NO_EVIDENCE
             ),
             heat_map=heat_map(self._network, case, tokens, evidence.box, top)
-            if seen and evidence.box
+            if evidence.box and Modality.IMAGE in used
             else None,
         )
 
