@@ -6,6 +6,7 @@ usage: python sleeper.py SECONDS [SOP_INSTANCE_UID]    an image that ends the pr
 import os
 import sys
 import time
+from types import SimpleNamespace
 
 from bonetumor.domain.assessment import Algorithm
 from bonetumor.domain.image import ClinicalImage
@@ -40,13 +41,18 @@ class Sleeping:
 
 
 def main() -> None:
-    from bonetumor.worker import processes, thinking
+    seconds, poison = float(sys.argv[1]), sys.argv[2]
+    # In the place of the networks, so that torch is not imported: that takes seconds, and tests
+    # kill such workers every few.
+    sys.modules["bonetumor.worker.thinking"] = SimpleNamespace(
+        build_model=lambda _settings: Sleeping(seconds, poison), build_slides=lambda: None
+    )
+    from bonetumor.worker import processes
     from bonetumor.worker.log import start_logging
     from bonetumor.worker.settings import Settings
 
     settings = Settings()
     start_logging(settings.log_format, "sleeper")
-    thinking.build_model = lambda _settings: Sleeping(float(sys.argv[1]), sys.argv[2])
     processes.work(settings, ["gpu"])
 
 

@@ -89,6 +89,12 @@ NOT_SERVED = {
     "fusion.greatest_energies.labs": _manifest(
         lambda m: m["fusion"]["greatest_energies"].update(labs=float("nan"))
     ),
+    "fusion.biases.labs.malignant": _manifest(
+        lambda m: m["fusion"]["biases"]["labs"].update(malignant=float("inf"))
+    ),
+    "fusion.biases: .*expected one for each class": _manifest(
+        lambda m: m["fusion"]["biases"]["labs"].pop("malignant")
+    ),
     "one for each class": _manifest(
         lambda m: m["fusion"]["least_probabilities"]["image+labs"].pop("benign")
     ),

@@ -14,7 +14,7 @@ from bonetumor.domain.image import BoundingBox
 from bonetumor.domain.labs import WEIGHED, Analyte, LabPanel, LabResult
 from bonetumor.domain.pathology import SlideTiles
 from bonetumor.fusion import coverage
-from bonetumor.fusion.calibration import fit_conformal, fit_temperature
+from bonetumor.fusion.calibration import fit_conformal, fit_scaling, scaled
 from bonetumor.fusion.classifier import FusionClassifier
 from bonetumor.fusion.coverage import resplits
 from bonetumor.fusion.evidence import Preparation, crop, ratios
@@ -146,11 +146,33 @@ def test_a_crop_holds_the_box_in_its_middle():
     assert rows.max() - rows.min() + 1 == pytest.approx(64, abs=2)
 
 
-def test_temperature_scaling_recovers_a_known_temperature():
+def _scaled_wrongly(n, lean):
+    """Logits of an imaginary model that is too sure by 2.5 and leans, and the true classes."""
     generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(4000, 3, generator=generator) * 2
-    truth = torch.distributions.Categorical(logits=logits).sample()
-    assert fit_temperature(logits * 2.5, truth) == pytest.approx(2.5, abs=0.25)
+    logits = torch.randn(n, 3, generator=generator) * 2
+    truth = torch.multinomial(torch.softmax(logits, dim=1), 1, generator=generator)[:, 0]
+    return logits, (logits - torch.tensor(lean)) * 2.5, truth
+
+
+def test_scaling_recovers_a_known_temperature_and_known_biases():
+    lean = [0.4, -0.3, -0.1]
+    right, wrong, truth = _scaled_wrongly(8000, lean)
+    temperature, biases = fit_scaling(wrong, truth)
+    assert temperature == pytest.approx(2.5, abs=0.15)
+    assert biases == pytest.approx(lean, abs=0.1)
+    mended = scaled(wrong, temperature, biases)
+    assert (mended - torch.softmax(right.double(), dim=1)).abs().max() < 0.03
+
+
+def test_a_few_patients_make_small_biases_and_no_wild_temperature():
+    _, wrong, truth = _scaled_wrongly(8, [2.0, -1.0, -1.0])
+    temperature, biases = fit_scaling(wrong, truth)
+    assert 0.5 <= temperature <= 5.0
+    assert max(map(abs, biases)) < 0.3
+    always = torch.tensor([[9.0, -9.0, -9.0]]).repeat(8, 1)
+    temperature, biases = fit_scaling(always, torch.zeros(8, dtype=torch.int64))
+    assert 0.5 <= temperature <= 5.0
+    assert max(map(abs, biases)) < 0.3
 
 
 def _answers(n, generator):

@@ -29,7 +29,7 @@ def small(monkeypatch):
         for seed in (1, 2)
     )
     monkeypatch.setattr(bundling, "ROUNDS", rounds)
-    for name in ("CASES", "NORMALS"):
+    for name in ("CASES", "APART", "NORMALS"):
         monkeypatch.setattr(bundling, name, replace(getattr(bundling, name), longest_px=240))
 
 
@@ -45,7 +45,8 @@ def test_everything_from_seeds_and_nothing_twice(tmp_path, small):
     untuned = open_bundle(plan.work / "untuned").manifest
     assert untuned.files["detector.safetensors"] == made.files["detector.safetensors"]
     assert untuned.files["fusion.safetensors"] != made.files["fusion.safetensors"]
-    seeds = (1, 2, bundling.CASES.seed, bundling.NORMALS.seed)
+    assert made.fusion["calibrated_on"] == f"phantom-{bundling.APART.seed}"
+    seeds = (1, 2, bundling.CASES.seed, bundling.APART.seed, bundling.NORMALS.seed)
     assert sorted(plan.work.glob("phantom-*")) == sorted(
         plan.work / f"phantom-{seed}" for seed in seeds
     )

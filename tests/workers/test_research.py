@@ -243,6 +243,7 @@ def test_probabilities_are_calibrated_anew_on_another_cohort(made, tmp_path):
     ours, theirs = calibrated.manifest.fusion, shipped.manifest.fusion
     assert {k for k, v in ours.items() if v != theirs.get(k)} == {
         "temperatures",
+        "biases",
         "least_probabilities",
         "greatest_energies",
         "calibrated_on",

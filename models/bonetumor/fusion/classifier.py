@@ -11,7 +11,7 @@ from pydantic import Field, field_validator
 from bonetumor.domain.assessment import Diagnosis, Modality, TumourClass
 from bonetumor.domain.errors import InvalidInput, NonFiniteOutput, WeightsMismatch
 from bonetumor.domain.labs import LabPanel
-from bonetumor.fusion.calibration import Calibration, calibrate, check_classes
+from bonetumor.fusion.calibration import Calibration, calibrate, check_classes, scaled
 from bonetumor.fusion.evidence import PATTERNS, CaseTensors, Labelled, Preparation, modalities
 from bonetumor.fusion.explanation import heat_map, shapley
 from bonetumor.fusion.network import FusionConfig, FusionNetwork
@@ -23,18 +23,24 @@ _NO_EVIDENCE = 1 / len(TumourClass)
 
 
 class FusionEntry(Entry):
-    """The manifest's `fusion`: for each availability pattern its temperature, the probability that
-    each class needs, and the greatest energy that is familiar."""
+    """The manifest's `fusion`: for each availability pattern its temperature, the bias of each
+    class (bundles made before there were any have none), the probability that each class needs,
+    and the greatest energy that is familiar."""
 
     crop_px: int = Field(ge=1)
     tile_px: int = Field(ge=1)
     cased: bool = False
     network: dict[str, Any]
     temperatures: dict[str, Annotated[float, Field(gt=0)]]
+    biases: dict[str, dict[TumourClass, float]] = Field(
+        default_factory=lambda: {
+            "+".join(pattern): dict.fromkeys(TumourClass, 0.0) for pattern in PATTERNS
+        }
+    )
     least_probabilities: dict[str, dict[TumourClass, Annotated[float, Field(ge=0, le=1)]]]
     greatest_energies: dict[str, float]
 
-    @field_validator("temperatures", "least_probabilities", "greatest_energies")
+    @field_validator("temperatures", "biases", "least_probabilities", "greatest_energies")
     @classmethod
     def _of_every_pattern(cls, given: dict[str, Any]) -> dict[str, Any]:
         absent = [name for name in map("+".join, PATTERNS) if name not in given]
@@ -42,12 +48,12 @@ class FusionEntry(Entry):
             raise ValueError(f"expected one for each pattern, got none for {absent[0]}")
         return given
 
-    @field_validator("least_probabilities")
+    @field_validator("biases", "least_probabilities")
     @classmethod
     def _of_every_class(
         cls, given: dict[str, dict[TumourClass, float]]
     ) -> dict[str, dict[TumourClass, float]]:
-        if any(len(least) < len(TumourClass) for least in given.values()):
+        if any(len(by_class) < len(TumourClass) for by_class in given.values()):
             raise ValueError("expected one for each class, got fewer")
         return given
 
@@ -65,7 +71,10 @@ class FusionClassifier:
             tokenizer_from(bundle.text("vocabulary.txt"), cased=entry.cased),
             write,
         )
-        self._temperatures = entry.temperatures
+        self._scaling = {
+            name: (temperature, [entry.biases[name][c] for c in TumourClass])
+            for name, temperature in entry.temperatures.items()
+        }
         self._least = entry.least_probabilities
         self._greatest_energy = entry.greatest_energies
         self._network = _built(entry.network)
@@ -158,8 +167,8 @@ class FusionClassifier:
         )
 
     def _probabilities(self, logits: torch.Tensor, used: tuple[Modality, ...]) -> list[float]:
-        temperature = self._temperatures["+".join(used)]
-        return [float(p) for p in torch.softmax(logits.double() / temperature, dim=0)]
+        temperature, biases = self._scaling["+".join(used)]
+        return [float(p) for p in scaled(logits.cpu(), temperature, biases)]
 
     def _is_strange(self, logits: torch.Tensor, used: tuple[Modality, ...]) -> bool:
         """Whether the energy is above that of nearly all calibration cases (Liu et al., 2020)."""

@@ -12,7 +12,7 @@ from bonetumor.fusion.train import FusionTraining
 from bonetumor.weights.bundle import open_bundle, shipped_bundle
 from bonetumor.worker import training
 from bonetumor.worker.drawing import CohortPlan, make_cohort
-from bonetumor.worker.finishing import BundleText, convert, join, tune
+from bonetumor.worker.finishing import BundleText, calibrate, convert, join, tune
 
 Say = Callable[[str], None]
 
@@ -64,6 +64,7 @@ ROUNDS = (
 )
 _LEAST = 30
 CASES = CohortPlan(patients=1900, normals=0, seed=404, validation_share=0.2)
+APART = CohortPlan(patients=4000, normals=0, seed=707, validation_share=1.0)
 NORMALS = CohortPlan(patients=0, normals=1200, seed=608, validation_share=1.0)
 SYNTHETIC = BundleText(
     version="synthetic-unnamed",  # another than any shipped one: the networks are others
@@ -111,12 +112,12 @@ def _from_cohort(plan: BundlePlan, cohort: Cohort, say: Say) -> None:
     )
     found = plan.work / "found"
     convert(found, cohort, checkpoint, open_bundle(shipped_bundle()), text, say)
-    _join(plan, cohort, found, say)
+    _join(plan, cohort, found, plan.out, say)
 
 
 def _from_seeds(plan: BundlePlan, say: Say) -> None:
     """Cohort upon cohort, each of patients that the detector has not seen; other patients for the
-    fusion network, and other normals for the operating point."""
+    fusion network, others again to calibrate it, and other normals for the operating point."""
     text = _text(plan)
     start = training.detector_of(plan.start_from)
     for each in _rounds_from(start):
@@ -130,10 +131,11 @@ def _from_seeds(plan: BundlePlan, say: Say) -> None:
             architecture=each.training.architecture,
             weights=read_checkpoint(checkpoint),
         )
-    untuned, found = plan.work / "untuned", plan.work / "found"
+    untuned, found, joined = (plan.work / name for name in ("untuned", "found", "joined"))
     convert(untuned, cohort, checkpoint, open_bundle(shipped_bundle()), text, say)
     tune(found, _drawn(plan, NORMALS, say), open_bundle(untuned), text, say)
-    _join(plan, _drawn(plan, CASES, say), found, say)
+    _join(plan, _drawn(plan, CASES, say), found, joined, say)
+    calibrate(plan.out, _drawn(plan, APART, say), open_bundle(joined), text, say)
 
 
 def _rounds_from(start: training.Start | None) -> tuple[Round, ...]:
@@ -151,12 +153,12 @@ def _rounds_from(start: training.Start | None) -> tuple[Round, ...]:
     return rounds
 
 
-def _join(plan: BundlePlan, cohort: Cohort, found: Path, say: Say) -> None:
-    """Trains the fusion network on the boxes of the detector in `found`, and writes both."""
+def _join(plan: BundlePlan, cohort: Cohort, found: Path, out: Path, say: Say) -> None:
+    """Trains the fusion network on the boxes of the detector in `found`; `out` has both."""
     detector = open_bundle(found)
     training_plan = FusionTraining(epochs=_scaled(FusionTraining().epochs, plan.scale, least=2))
     fusion = training.fit_fusion(cohort, training_plan, detector, plan.work / "fusion", say)
-    join(plan.out, fusion, detector, _text(plan))
+    join(out, fusion, detector, _text(plan))
 
 
 def _drawn(plan: BundlePlan, size: CohortPlan, say: Say) -> Cohort:
