@@ -1,6 +1,8 @@
 """The house stays readable, and its four roots stay one namespace."""
 
+import os
 import subprocess
+import sys
 from importlib.metadata import files
 from pathlib import Path
 
@@ -60,3 +62,28 @@ def test_a_wheel_holds_all_four_roots_and_the_weights(tmp_path):
     ):
         assert name in listing
     assert "bonetumor/__init__.py" not in listing
+
+
+COMMANDS = {
+    ("--help",): ("typer", {"pydicom", "sqlalchemy", "celery"}),
+    ("healthy", "--listener"): ("bonetumor.worker.health", {"celery"}),
+    ("status",): ("bonetumor.worker.inspection", {"celery"}),
+}
+
+
+@pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
+def test_commands_import_no_more_than_they_need(arguments, tmp_path):
+    """Containers ask `healthy` every half minute; networks in it would cost them seconds each."""
+    code = (
+        "import contextlib, sys\nfrom bonetumor.worker.cli import app\n"
+        f"with contextlib.suppress(BaseException):\n    app({list(arguments)!r})\n"
+        "print(*sys.modules, sep='\\n', file=sys.stderr)"
+    )
+    environment = {**os.environ, "BONETUMOR_FOLDER": str(tmp_path)}
+    ran = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    needed, heavy = COMMANDS[arguments]
+    imported = set(ran.stderr.split())
+    assert needed in imported
+    assert not imported & ({"torch", "transformers", "ultralytics"} | heavy)

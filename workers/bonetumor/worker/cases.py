@@ -12,7 +12,6 @@ from bonetumor.domain.errors import InvalidInput
 from bonetumor.domain.progress import STOPPED
 from bonetumor.domain.uid import UID, parse_uid
 from bonetumor.service.ledger import Ledger
-from bonetumor.worker import wiring
 from bonetumor.worker.settings import read_settings
 
 _PATIENT = re.compile(r"^Patient/[A-Za-z0-9\-.]{1,64}$")
@@ -89,6 +88,8 @@ def reject(study: Study, reason: Reason, by: By = "", settings: SettingsFile = N
 @app.command()
 def remove(study: Study, reason: Reason, by: By = "", settings: SettingsFile = None) -> None:
     """Removes images and evidence of a study that has ended, and keeps a record of that."""
+    from bonetumor.worker import wiring
+
     chosen = read_settings(settings)
     ledger, uid = wiring.build_ledger(chosen), _uid(study)
     if not ledger.remove(uid, by or getpass.getuser(), reason):
@@ -117,6 +118,8 @@ def removed(settings: SettingsFile = None) -> None:
 
 
 def _ledger(settings: Path | None) -> Ledger:
+    from bonetumor.worker import wiring
+
     return wiring.build_ledger(read_settings(settings))
 
 

@@ -180,9 +180,9 @@ def healthy(
     settings: SettingsFile = None,
 ) -> None:
     """Exits with 0 if the parts that run here are alive; for containers and clusters."""
-    from bonetumor.worker import doctor as checks
+    from bonetumor.worker import health
 
-    checks.healthy(_start(settings, "healthy"), listener=listener, workers=workers)
+    health.healthy(_start(settings, "healthy"), listener=listener, workers=workers)
 
 
 @app.command()

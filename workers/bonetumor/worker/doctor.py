@@ -1,10 +1,8 @@
 """`doctor`: looks at everything a site depends on, and says in plain words what is wrong."""
 
 import shutil
-import socket
 from collections import Counter
 from collections.abc import Callable
-from datetime import datetime, timedelta
 
 from kombu.exceptions import OperationalError
 from rich.console import Console
@@ -13,6 +11,7 @@ from bonetumor.domain.errors import BoneTumorError, StorageUnavailable, Unavaila
 from bonetumor.domain.progress import STOPPED
 from bonetumor.worker import thinking, wiring, wiring_ehr, wiring_results, wiring_worklist
 from bonetumor.worker.app import build_app
+from bonetumor.worker.health import late_before, listener_answers
 from bonetumor.worker.settings import Settings
 
 Check = Callable[[Settings], str]
@@ -30,25 +29,6 @@ def examine(settings: Settings, out: Console) -> bool:
         out.print(said, markup=False, highlight=False, soft_wrap=True)
     out.print("Everything is well." if well else "Something is wrong: see the lines marked FAIL.")
     return well
-
-
-def healthy(settings: Settings, *, listener: bool, workers: bool) -> None:
-    """Whether the parts of this machine that are asked about are alive; for whoever restarts them.
-
-    Raises:
-        Unavailable: one is not.
-    """
-    if listener and not _answers(settings):
-        raise Unavailable(f"listener: expected it at port {settings.listener.port}, got no answer")
-    if workers:
-        late = _late(settings)
-        ours = [
-            worker
-            for worker in wiring.build_ledger(settings).workers()
-            if worker.owner.startswith(f"{wiring.host_name()}:")
-        ]
-        if not any(worker.heard_at >= late for worker in ours):
-            raise Unavailable("workers: expected one of this host to be heard of, got none")
 
 
 def _disk(settings: Settings) -> str:
@@ -82,16 +62,9 @@ def _ledger(settings: Settings) -> str:
 
 def _listener(settings: Settings) -> str:
     chosen = settings.listener
-    taken = _answers(settings)
+    taken = listener_answers(settings)
     state = "something answers there, hopefully we" if taken else "nothing answers there yet"
     return f"{chosen.ae_title} at {chosen.host}:{chosen.port}; {state}"
-
-
-def _answers(settings: Settings) -> bool:
-    host = settings.listener.host.replace("0.0.0.0", "127.0.0.1")  # noqa: S104 - any of ours
-    with socket.socket() as probe:
-        probe.settimeout(2)
-        return probe.connect_ex((host, settings.listener.port)) == 0
 
 
 def _rules(settings: Settings) -> str:
@@ -114,16 +87,11 @@ def _broker(settings: Settings) -> str:
 
 def _workers(settings: Settings) -> str:
     seen = wiring.build_ledger(settings).workers()
-    late = _late(settings)
+    late = late_before(settings)
     alive = Counter(worker.queues for worker in seen if worker.heard_at >= late)
     if not alive:
         return "none has been heard of lately: is `bonetumor serve` running?"
     return ", ".join(f"{count} of {queues}" for queues, count in alive.items())
-
-
-def _late(settings: Settings) -> datetime:
-    """A worker that was not heard of since then may be lost; one that is at a long step is not."""
-    return wiring.now() - timedelta(seconds=4 * settings.queue.canary_s + settings.queue.lease_s)
 
 
 def _weights(settings: Settings) -> str:

@@ -13,9 +13,6 @@ from rich.table import Table
 from bonetumor.domain.errors import InvalidInput, MalformedResource, Misconfigured
 from bonetumor.domain.labs import LabPanel
 from bonetumor.domain.uid import parse_uid
-from bonetumor.fhir.auth import jwks
-from bonetumor.fhir.labs import read_resources
-from bonetumor.worker import wiring, wiring_ehr
 from bonetumor.worker.settings import read_settings
 
 app = typer.Typer(help="The side of the EHR.", no_args_is_help=True)
@@ -27,6 +24,9 @@ SettingsFile = Annotated[Path | None, typer.Option("--settings", help="TOML file
 @app.command()
 def keys(settings: SettingsFile = None) -> None:
     """Prints our public keys (JWKS) for the EHR's authorisation server."""
+    from bonetumor.fhir.auth import jwks
+    from bonetumor.worker import wiring_ehr
+
     found = wiring_ehr.build_signing_keys(read_settings(settings))
     if not found:
         raise Misconfigured("ehr.smart.keys: expected at least one key, got none")
@@ -39,6 +39,9 @@ def try_labs(
     settings: SettingsFile = None,
 ) -> None:
     """Shows what would be understood of Observations, with this site's codes and units."""
+    from bonetumor.fhir.labs import read_resources
+    from bonetumor.worker import wiring_ehr
+
     try:
         content = json.loads(file.read_text("utf-8"))
     except (OSError, ValueError) as error:
@@ -55,6 +58,8 @@ def withdraw(
     settings: SettingsFile = None,
 ) -> None:
     """Marks our newest report of a study as entered in error in the EHR. Nothing is deleted."""
+    from bonetumor.worker import wiring, wiring_ehr
+
     read = read_settings(settings)
     ledger, uid = wiring.build_ledger(read), parse_uid(study, name="Study Instance UID")
     server = wiring_ehr.build_report_server(read, wiring_ehr.build_fhir_client(read))

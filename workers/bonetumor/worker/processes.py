@@ -18,7 +18,7 @@ from bonetumor.domain.progress import Step
 from bonetumor.service.complete import close_complete_studies
 from bonetumor.service.ledger import Leases, Ledger
 from bonetumor.service.walk import Walk, Work
-from bonetumor.worker import wiring, wiring_ehr, wiring_results, wiring_worklist
+from bonetumor.worker import wiring
 from bonetumor.worker.app import GPU, IO, build_app, kind_of, queues_of
 from bonetumor.worker.canary import Canary, Perch
 from bonetumor.worker.settings import Settings
@@ -64,6 +64,8 @@ def listen(settings: Settings) -> None:
         (remove_old, _REMOVE_EVERY_S),
     ]
     if settings.worklist is not None:
+        from bonetumor.worker import wiring_worklist  # few sites have one
+
         performing = wiring_worklist.build_performing(settings, settings.worklist, ledger)
         rounds.append((performing.once, settings.worklist.every_s))
     # Asking the archive may take its time; ringing must not wait for it.
@@ -96,15 +98,7 @@ def work(settings: Settings, queues: Sequence[str]) -> None:
     ledger = wiring.build_ledger(settings)
     steps: dict[Step, Work] = {}
     if IO in queues:
-        client = wiring_ehr.build_fhir_client(settings)
-        steps |= IoSteps(
-            ledger=ledger,
-            studies=wiring.build_studies(settings),
-            record=wiring_ehr.build_record(settings, client),
-            destinations=wiring_results.build_destinations(settings, ledger, client),
-            clock=wiring.now,
-            readiness=wiring_ehr.build_readiness(settings),
-        ).work()
+        steps |= _io_steps(settings, ledger)
     if GPU in queues:
         steps |= _gpu_steps(settings, ledger)
     app = build_app(settings)
@@ -152,6 +146,21 @@ def work(settings: Settings, queues: Sequence[str]) -> None:
         perch.leave()
 
 
+def _io_steps(settings: Settings, ledger: Ledger) -> dict[Step, Work]:
+    from bonetumor.worker import wiring_ehr, wiring_results  # the others go without
+
+    client = wiring_ehr.build_fhir_client(settings)
+    steps = IoSteps(
+        ledger=ledger,
+        studies=wiring.build_studies(settings),
+        record=wiring_ehr.build_record(settings, client),
+        destinations=wiring_results.build_destinations(settings, ledger, client),
+        clock=wiring.now,
+        readiness=wiring_ehr.build_readiness(settings),
+    )
+    return dict(steps.work())
+
+
 def _gpu_steps(settings: Settings, ledger: Ledger) -> dict[Step, Work]:
     from bonetumor.worker import thinking  # torch takes seconds to import; io workers go without
 
@@ -172,7 +181,9 @@ def _gpu_steps(settings: Settings, ledger: Ledger) -> dict[Step, Work]:
 
 def web(settings: Settings) -> None:
     """Serves our reports over FHIR until told to stop."""
-    import uvicorn  # only this process needs it
+    import uvicorn  # only this process needs these
+
+    from bonetumor.worker import wiring_ehr
 
     chosen = wiring_ehr.need_web(settings)
     uvicorn.run(
