@@ -168,7 +168,7 @@ class FusionClassifier:
 
     def _probabilities(self, logits: torch.Tensor, used: tuple[Modality, ...]) -> list[float]:
         temperature, biases = self._scaling["+".join(used)]
-        return [float(p) for p in scaled(logits.cpu(), temperature, biases)]
+        return [float(p) for p in scaled(logits, temperature, biases)]
 
     def _is_strange(self, logits: torch.Tensor, used: tuple[Modality, ...]) -> bool:
         """Whether the energy is above that of nearly all calibration cases (Liu et al., 2020)."""
