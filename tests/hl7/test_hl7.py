@@ -132,7 +132,7 @@ def test_a_refusal_is_final_and_a_dead_engine_is_unavailable(engine):
     with pytest.raises(Hl7Unavailable):
         server.send(result(3))
     with pytest.raises(Rejected):
-        server.withdraw("r" * 64)
+        server.withdraw(["r" * 64])
 
 
 def test_acknowledgements_are_read_with_any_line_ends():

@@ -28,7 +28,7 @@ def all_wait_for_the_gpu(plugin, paths, uids):
 
 
 def kept(plugin, study, kind):
-    return plugin.ledger._newest_document(study, kind)
+    return plugin.ledger._documents(study, kind)[0]
 
 
 @pytest.fixture(scope="module")

@@ -112,7 +112,7 @@ def finish(ledger, study=STUDY):
     close(ledger, study)
     key = study[-1]  # of its own for each study
     walk_to_deliveries(ledger, "pacs", "ehr", key=key, study=study)
-    ledger.note_own(study, "pacs", ledger.newest_run(study), [own(f"{study}.9.1", study)])
+    ledger.note_own(study, "pacs", ledger.runs(study)[0], [own(f"{study}.9.1", study)])
     for destination in ("pacs", "ehr"):
         for step in (Step.SEND, Step.CONFIRM):
             deliver(ledger, step, destination, study=study)

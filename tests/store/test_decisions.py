@@ -63,6 +63,32 @@ def test_late_evidence_opens_one_revision_with_itself_gathered(ledger, clock):
     assert [e.detail for e in ledger.story("1.2.3")].count("reopened: pathology arrived") == 1
 
 
+def test_what_a_look_finds_after_the_report_was_withdrawn_changes_nothing(ledger, clock):
+    finished(ledger, START)
+    claim = ledger.claim(errand(Step.LOOK_AGAIN), "me")
+    assert ledger.note_withdrawal("1.2.3", "dr", "wrong patient") is StudyState.DONE
+    told = ledger.story("1.2.3")
+    ledger.rest(claim, START + timedelta(seconds=10))
+    ledger.supersede(claim, EVIDENCE, "pathology arrived")
+    clock.forward(3600)
+    assert ledger.due() == []
+    assert ledger.story("1.2.3") == told
+    assert told[-1].detail == "by dr: wrong patient"
+
+
+def test_a_result_on_its_way_is_held_when_the_report_before_it_is_withdrawn(ledger, clock):
+    finished(ledger, START)
+    ledger.supersede(ledger.claim(errand(Step.LOOK_AGAIN), "me"), EVIDENCE, "pathology arrived")
+    claim = ledger.claim(errand(Step.ASSESS), "worker")
+    assert ledger.note_withdrawal("1.2.3", "dr", "wrong patient") is StudyState.HELD
+    ledger.finish(claim, StudyState.ASSESSED, assessment(), "too late")
+    assert ledger.due() == []
+    assert ledger.progress()[0].problem == "report withdrawn by dr: wrong patient"
+    assert ledger.runs("1.2.3") == [assessment().run_key]
+    ledger.release("1.2.3", "dr", "the new one is right")
+    assert ledger.due() == [errand(Step.ASSESS)]
+
+
 def test_a_person_holds_releases_and_rejects_and_each_is_told(ledger):
     complete(ledger)
     claim = ledger.claim(errand(Step.GATHER), "worker")

@@ -10,6 +10,7 @@ from bonetumor.service.complete import Arrived, Completeness, Waits, doubt
 from bonetumor.service.ledger import Arrival
 from bonetumor.service.retain import Retention
 from kit.ledger import (
+    EVIDENCE,
     START,
     assessment,
     close,
@@ -44,13 +45,13 @@ def retention(ledger, clock, files):
     return Retention(ledger=ledger, files=files, clock=clock, keep=DAYS)
 
 
-def finished(ledger, study="1.2.3", images=3):
+def finished(ledger, study="1.2.3", images=3, again_at=None):
     for number in range(images):
         ledger.record_instance(instance(number, study=study))
     assert close(ledger, study)
     walk_to_deliveries(ledger, "pacs")
     deliver(ledger, Step.SEND)
-    deliver(ledger, Step.CONFIRM)
+    deliver(ledger, Step.CONFIRM, again_at=again_at)
 
 
 def test_images_and_evidence_go_after_their_time_and_the_result_stays(
@@ -69,7 +70,7 @@ def test_images_and_evidence_go_after_their_time_and_the_result_stays(
     assert record.files_gone_at == clock.now
     (progress,) = ledger.progress()
     assert (progress.state, progress.instances) == (StudyState.DONE, 0)
-    assert ledger.newest_run("1.2.3") == assessment().run_key
+    assert ledger.runs("1.2.3") == [assessment().run_key]
     assert ledger.story("1.2.3")[-1].kind == "removed"
 
 
@@ -140,6 +141,15 @@ def test_a_person_removes_what_is_over_and_is_named(ledger, files, retention):
     assert not ledger.remove("1.2.3", "jane", "again")
     assert not ledger.remove("9.9", "jane", "unknown")
     assert ledger.removals()[0].by == "jane"
+    assert ledger.due() == []
+
+
+def test_a_look_at_what_is_removed_meanwhile_changes_nothing(ledger, clock):
+    finished(ledger, again_at=START)
+    claim = ledger.claim(errand(Step.LOOK_AGAIN), "me")
+    assert ledger.remove("1.2.3", "dr", "on request")
+    ledger.rest(claim, START)
+    ledger.supersede(claim, EVIDENCE, "pathology arrived")
     assert ledger.due() == []
 
 

@@ -9,7 +9,7 @@ one that a person has made final or signed is theirs, and gets a new report besi
 it. Nothing is ever deleted.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from bonetumor.domain.errors import InvalidInput, Rejected
@@ -76,17 +76,20 @@ class FhirReportServer:
             return self._otherwise is not None and self._otherwise.holds(result)
         return self._find(form, result.assessment.run_key) is not None
 
-    def withdraw(self, run_key: str) -> int:
-        """Marks our report of a run as entered in error, and all that it says; answers how many.
+    def withdraw(self, runs: Sequence[str]) -> int:
+        """Marks our report of the first run that has one, and all that it says, as entered in
+        error; answers how many resources changed.
 
         Raises:
             Rejected: there is no such report, or it is no longer ours alone.
         """
-        report = self._find(_REPORT, run_key)
+        run, report = next(
+            ((run, found) for run in runs if (found := self._find(_REPORT, run))), ("", None)
+        )
         if report is None or not _is_open(report):
             said = "none" if report is None else f"one that is {report.get('status')} by now"
             raise Rejected(f"withdraw: expected a report of ours, got {said}")
-        said_by_it = self._results_of(report, run_key)
+        said_by_it = self._results_of(report, run)
         changed = [{**resource, "status": "entered-in-error"} for resource in (*said_by_it, report)]
         for resource in changed:
             self._client.update(resource)

@@ -5,7 +5,7 @@ The acknowledgement is all the confirmation that HL7 v2 has: `send` returns only
 
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bonetumor.domain.errors import Hl7Unavailable, Rejected
@@ -55,9 +55,10 @@ class Hl7ReportServer:
         """True: a message that was not acknowledged has not been sent."""
         return True
 
-    def withdraw(self, run_key: str) -> int:
+    def withdraw(self, runs: Sequence[str]) -> int:
         """HL7 v2 has no way that every engine understands."""
-        raise Rejected(f"withdraw: expected a FHIR server for run {run_key[:16]}, got HL7 v2")
+        named = ", ".join(run[:16] for run in runs)
+        raise Rejected(f"withdraw: expected a FHIR server for run {named}, got HL7 v2")
 
     def _exchange(self, message: bytes) -> bytes:
         address = (self._address.host, self._address.port)

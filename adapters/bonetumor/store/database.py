@@ -62,17 +62,15 @@ class LedgerTables:
                 f"ledger: expected the database to answer, got {type(error.orig).__name__}"
             ) from error
 
-    def _newest_document(self, study: UID, kind: str) -> bytes | None:
-        """The document of a kind that the latest revision has."""
+    def _documents(self, study: UID, kind: str) -> list[bytes]:
+        """The documents of a kind, that of the latest revision first."""
         query = (
             select(documents.c.body)
             .where(documents.c.study_instance_uid == study, documents.c.kind == kind)
             .order_by(documents.c.revision.desc())
-            .limit(1)
         )
         with self._transaction(write=False) as connection:
-            body = connection.scalar(query)
-        return None if body is None else bytes(body)
+            return [bytes(body) for body in connection.scalars(query)]
 
     def _event(
         self, connection: Connection, study: UID, revision: int, kind: str, detail: str
@@ -110,6 +108,17 @@ class LedgerTables:
             )
         )
         self._event(connection, study, revision, state, problem)
+
+    def _watch_no_more(self, connection: Connection, study: UID) -> None:
+        """Evidence that comes later changes a finished study no more.
+
+        A look that is under way loses its claim: it must neither set the next one nor supersede.
+        """
+        connection.execute(
+            update(studies)
+            .where(studies.c.study_instance_uid == study)
+            .values(next_attempt_at=None, owner=None, lease_expires_at=None, attempts=0)
+        )
 
     def _abandon(
         self, connection: Connection, study: UID, contents: Sequence[Content] = tuple(Content)

@@ -1,5 +1,7 @@
 """Deciding, as the ledger records it: what people do about a case, by whom and why."""
 
+from collections.abc import Sequence
+
 from sqlalchemy import Connection, delete, insert, update
 
 from bonetumor.domain.progress import REMOVABLE, STOPPED, Content, DeliveryState, StudyState
@@ -85,25 +87,30 @@ class Deciding(LedgerTables):
             )
             return True
 
-    def note_withdrawal(self, study_instance_uid: UID, by: str, reason: str) -> None:
-        """Remembers that a report was withdrawn; late evidence makes no new one after that."""
+    def note_withdrawal(self, study_instance_uid: UID, by: str, reason: str) -> StudyState | None:
+        """Remembers that a report was withdrawn, and makes no new one without a person.
+
+        Late evidence counts no more, and a result that is on its way is held. Answers the state.
+        """
         with self._transaction() as connection:
             row = study_row(connection, study_instance_uid, lock=True)
             if row is None:
-                return
-            if row["state"] == StudyState.DONE:
-                connection.execute(
-                    update(studies)
-                    .where(studies.c.study_instance_uid == study_instance_uid)
-                    .values(next_attempt_at=None)
-                )
-            detail = f"by {by}: {reason}"
-            self._event(connection, study_instance_uid, int(row["revision"]), "withdrawn", detail)
+                return None
+            state, revision = StudyState(row["state"]), int(row["revision"])
+            said = f"by {by}: {reason}"
+            self._event(connection, study_instance_uid, revision, "withdrawn", said)
+            if state is StudyState.DONE:
+                self._watch_no_more(connection, study_instance_uid)
+            elif state not in _ENDED:
+                said = f"report withdrawn {said}"
+                self._stop(connection, study_instance_uid, revision, state, StudyState.HELD, said)
+                state = StudyState.HELD
+            return state
 
-    def newest_run(self, study_instance_uid: UID) -> str | None:
-        """The run key of the newest result of a study, if there is one."""
-        body = self._newest_document(study_instance_uid, formats.ASSESSMENT)
-        return None if body is None else formats.decode_assessment(body).run_key
+    def runs(self, study_instance_uid: UID) -> Sequence[str]:
+        """The run keys of the results of a study, the newest first."""
+        found = self._documents(study_instance_uid, formats.ASSESSMENT)
+        return [formats.decode_assessment(body).run_key for body in found]
 
     def _resume(self, connection: Connection, study: UID) -> tuple[int, str] | None:
         """Puts a stopped study back where it stopped; its revision and that state."""

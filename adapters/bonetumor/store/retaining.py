@@ -68,11 +68,7 @@ class Retaining(LedgerTables):
                     documents.c.kind.in_((formats.EVIDENCE, formats.CHOSEN_PATIENT)),
                 )
             )
-            connection.execute(
-                update(studies)
-                .where(studies.c.study_instance_uid == study_instance_uid)
-                .values(next_attempt_at=None)  # evidence that comes later changes nothing any more
-            )
+            self._watch_no_more(connection, study_instance_uid)
             revision = int(row["revision"])
             connection.execute(
                 insert(removals).values(

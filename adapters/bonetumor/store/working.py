@@ -145,8 +145,8 @@ class Working(Delivering):
 
     def chosen_patient(self, study_instance_uid: UID) -> str | None:
         """The Patient that a person named for the study, the last one if several did."""
-        body = self._newest_document(study_instance_uid, formats.CHOSEN_PATIENT)
-        return None if body is None else body.decode()
+        found = self._documents(study_instance_uid, formats.CHOSEN_PATIENT)
+        return found[0].decode() if found else None
 
     def finish(
         self,

@@ -319,12 +319,15 @@ class Desk(Protocol):
         """Ends a held or failed study for good, without a result."""
         ...
 
-    def note_withdrawal(self, study_instance_uid: UID, by: str, reason: str) -> None:
-        """Remembers that a report was withdrawn; late evidence makes no new one after that."""
+    def note_withdrawal(self, study_instance_uid: UID, by: str, reason: str) -> StudyState | None:
+        """Remembers that a report was withdrawn, and makes no new one without a person.
+
+        Late evidence counts no more, and a result that is on its way is held. Answers the state.
+        """
         ...
 
-    def newest_run(self, study_instance_uid: UID) -> str | None:
-        """The run key of the newest result of a study, if there is one."""
+    def runs(self, study_instance_uid: UID) -> Sequence[str]:
+        """The run keys of the results of a study, the newest first."""
         ...
 
 

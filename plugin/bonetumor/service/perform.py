@@ -177,7 +177,7 @@ class Performing:
         """What each destination confirmed that it holds of the newest result of each study."""
         outputs: dict[str, list[OwnObject]] = {}
         for study in performance.workitem.studies:
-            run = self._ledger.newest_run(study)
+            run = next(iter(self._ledger.runs(study)), None)
             for delivery in self._ledger.deliveries(study):
                 if run is not None and delivery.state is DeliveryState.CONFIRMED:
                     own = self._ledger.sent_objects(delivery.destination, run)

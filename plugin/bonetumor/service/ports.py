@@ -1,7 +1,7 @@
 """What the story needs of the world, as Protocols. `worker/wiring.py` chooses who answers."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -319,6 +319,7 @@ class ReportServer(Protocol):
         """Whether the server answers that it has the report."""
         ...
 
-    def withdraw(self, run_key: str) -> int:
-        """Marks the report of a run as entered in error; answers how many resources changed."""
+    def withdraw(self, runs: Sequence[str]) -> int:
+        """Marks the report of the first run that has one as entered in error; answers how many
+        resources changed."""
         ...

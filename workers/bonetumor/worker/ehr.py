@@ -12,6 +12,7 @@ from rich.table import Table
 
 from bonetumor.domain.errors import InvalidInput, MalformedResource, Misconfigured
 from bonetumor.domain.labs import LabPanel
+from bonetumor.domain.progress import StudyState
 from bonetumor.domain.uid import parse_uid
 from bonetumor.worker.settings import read_settings
 
@@ -57,19 +58,28 @@ def withdraw(
     by: Annotated[str, typer.Option(help="Who decides; your login by default")] = "",
     settings: SettingsFile = None,
 ) -> None:
-    """Marks our newest report of a study as entered in error in the EHR. Nothing is deleted."""
+    """Marks our newest report of a study as entered in error in the EHR. Nothing is deleted.
+
+    A newer result that is on its way by then is held: `cases release` lets it go on.
+    """
     from bonetumor.worker import wiring, wiring_ehr
 
     read = read_settings(settings)
     ledger, uid = wiring.build_ledger(read), parse_uid(study, name="Study Instance UID")
     server = wiring_ehr.build_report_server(read, wiring_ehr.build_fhir_client(read))
-    run_key = ledger.newest_run(uid)
-    if server is None or run_key is None:
+    runs = ledger.runs(uid)
+    if server is None or not runs:
         said = "no EHR that is written to" if server is None else "no result"
         raise InvalidInput(f"withdraw: expected a report of {study}, got {said}")
-    changed = server.withdraw(run_key)
-    ledger.note_withdrawal(uid, by or getpass.getuser(), reason)
+    changed = server.withdraw(runs)
+    state = ledger.note_withdrawal(uid, by or getpass.getuser(), reason)
     _out.print(f"{changed} resources of {study} are marked as entered in error.")
+    if state is StudyState.HELD:
+        _out.print(
+            f"A newer result was on its way and is held: cases release {study} lets it go on, "
+            f"cases reject {study} ends it.",
+            soft_wrap=True,
+        )
 
 
 def _show(panel: LabPanel) -> None:
