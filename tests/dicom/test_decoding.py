@@ -77,7 +77,7 @@ def test_a_jpeg_2000_bomb_costs_its_image_alone(child, tmp_path):
     before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
     with pytest.raises(CorruptPixelData):
         list(child.images(path))
-    assert time.monotonic() - began < 5 + 5  # the child's start, on a busy machine
+    assert time.monotonic() - began < 60  # 5 s, and the child's start; to decode it takes minutes
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024  # KiB
     assert list(child.images(write(tmp_path, "next", studies.dataset(325, 256))))
 

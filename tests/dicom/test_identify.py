@@ -1,7 +1,6 @@
 """The quick reading of keys against pydicom's parser: the same keys, or none."""
 
 import resource
-import time
 import zlib
 from io import BytesIO
 
@@ -72,10 +71,9 @@ def test_a_deflated_bomb_is_refused_before_anyone_inflates_it():
     parts += [deflater.compress(bytes(1024**2)) for _ in range(580)]
     bomb = b"".join([*parts, deflater.flush()])
     assert len(bomb) < 1024**2
-    before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(ObjectTooLarge, match="once inflated"):
         identify(BytesIO(bomb), DeflatedExplicitVRLittleEndian)
-    assert time.monotonic() - began < 5
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024  # KiB
 
 

@@ -98,7 +98,7 @@ def test_a_result_may_wait_for_evidence_and_says_so(tmp_path, orthanc, fhir_serv
         archive=orthanc,
         ehr=fhir_server,
         BONETUMOR_EHR__POLL_S="1",
-        BONETUMOR_EHR__WAIT_S="6",
+        BONETUMOR_EHR__WAIT_S="20",  # longer than a worker takes to start
     )
     with plugin.up():
         storescu(plugin.port, file)

@@ -17,8 +17,7 @@ from kit.servers import answers, rabbitmq_server, wait_until
 from kit.sleeper import sleeper
 
 NEIGHBOURS = int(os.environ.get("SOAK_NEIGHBOURS", "10"))
-# With few neighbours the 95 of 100 is the slowest, on a machine that does other things too.
-MOST = 1.2 if NEIGHBOURS >= 100 else 3.0
+MOST = 1.2  # times as long, in `make soak`: no machine that does other things too is timed
 EVERY_S, MODEL_S, WORKERS = 1.0, 0.5, 3
 LEASE_S = 20  # after so long the next worker tries; one of three is back by then
 
@@ -54,7 +53,7 @@ def test_neighbours_of_a_poison_study_hardly_wait(tmp_path):
         f"{NEIGHBOURS} studies each: 95 of 100 done within {alone:.2f} s without the poison study, "
         f"{beside:.2f} s beside it, {beside / alone:.2f} times"
     )
-    assert beside <= MOST * alone
+    assert beside <= (MOST * alone if NEIGHBOURS >= 100 else alone + LEASE_S), took
 
 
 def _p95(values):

@@ -16,7 +16,7 @@ import httpx
 PARTS = Path(__file__).parent.parent / "parts"
 # In front of a command: it gets SIGTERM once the tests are gone, however they went.
 ENDS_WITH_US = ("setpriv", "--pdeathsig", "TERM")
-PATIENCE = 2  # with slow machines, and with what else runs on them
+PATIENCE = 4  # with slow machines, and with what else runs on them
 
 _FIRST_PORT, _PORTS_EACH = 12000, 2000
 _numbers = itertools.count(os.getpid() * 7)  # other runs on this machine begin elsewhere

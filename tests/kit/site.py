@@ -21,12 +21,15 @@ from bonetumor.store.engine import open_engine
 from bonetumor.store.ledger import SqlLedger
 
 MAX_PDU = 65536
+# Tests draw images between two messages, on machines that do other things too.
+PATIENT = Deadlines(associate_s=60.0, pdu_s=60.0, idle_s=60.0)
+HASTY = Deadlines(associate_s=1.0, pdu_s=1.0, idle_s=2.0)
 
 
 class Site:
     """A listener over a spool and a ledger of its own."""
 
-    def __init__(self, folder, tls=None, bucket=None, **policy):
+    def __init__(self, folder, tls=None, bucket=None, deadlines=PATIENT, **policy):
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self.ledger = SqlLedger(
@@ -48,7 +51,7 @@ class Site:
         self.listener = Listener(
             address=("127.0.0.1", 0),
             policy=Policy(**(chosen | policy)),
-            deadlines=Deadlines(associate_s=1.0, pdu_s=1.0, idle_s=2.0),
+            deadlines=deadlines,
             limits=Limits(associations=12, associations_per_peer=12),
             intake=Intake(inbox=self.spool, ledger=self.ledger, clock=lambda: datetime.now(UTC)),
             told=NormalizedServices(self.ledger, self.ledger),
@@ -63,7 +66,7 @@ class Site:
         return entity.associate("127.0.0.1", self.port, ae_title=ae_title)
 
     def raw(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), timeout=5)
+        return socket.create_connection(("127.0.0.1", self.port), timeout=30)
 
     def temporary_files(self):
         return list((self.folder / "spool" / "arriving").iterdir())
@@ -126,7 +129,7 @@ def p_data(data: bytes, control: int) -> bytes:
 
 
 def read_pdu(sock) -> bytes:
-    sock.settimeout(5)
+    sock.settimeout(30)
     header = sock.recv(6, socket.MSG_WAITALL)
     return header + sock.recv(struct.unpack(">L", header[2:])[0], socket.MSG_WAITALL)
 
@@ -145,7 +148,7 @@ def is_closed(sock, seconds: float) -> bool:
 
 
 def settle(site) -> None:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while site.temporary_files() and time.monotonic() < deadline:
         time.sleep(0.05)
     time.sleep(0.2)

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from bonetumor.detection.network import collect_summaries, fold, is_rounded
 
+_TRACED_PX = 64  # any side will do, for the network is made for its own one afterwards
+
 
 class OpenVinoEngine:
     """Convolutions in bfloat16 where the processor multiplies it by itself and the weights lose
@@ -33,7 +35,7 @@ class OpenVinoEngine:
         able = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self.precision = "bf16" if able and is_rounded(network) else "f32"
         self._boxes = _Boxes(fold(network))  # of its own: hooks stay on the one that is traced
-        example = torch.zeros(1, 1, side_px, side_px, dtype=torch.uint8)
+        example = torch.zeros(1, 1, _TRACED_PX, _TRACED_PX, dtype=torch.uint8)
         with torch.inference_mode(), warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # OpenVINO's way in is still this
             traced = torch.jit.trace(_Features(fold(network)), example, check_trace=False)
