@@ -195,10 +195,15 @@ def test_pictures_show_their_banner(kind, sent, viewer, archive, tmp_path):
     found = _instances(archive, sent[1][kind], "OT")
     assert len(found) == 1
     sop, series = found[0]
-    viewer.look(tmp_path, sent[1][kind], series, [], sop=sop)
-    shown = np.asarray(Image.open(tmp_path / "seen.png").convert("RGB")).astype(int)
-    is_banner = (np.abs(shown - BANNER_COLOUR) < 40).all(axis=2)
-    assert is_banner.sum() > 3000, "the banner's ground"
+
+    def is_shown() -> bool:
+        viewer.look(tmp_path, sent[1][kind], series, [], sop=sop)
+        shown = np.asarray(Image.open(tmp_path / "seen.png").convert("RGB")).astype(int)
+        is_banner = (np.abs(shown - BANNER_COLOUR) < 40).all(axis=2)
+        return is_banner.sum() > 3000
+
+    # The viewer says which image it shows before it has drawn it.
+    wait_until(is_shown, 15, "the banner's ground")
 
 
 def test_every_image_with_a_box_has_its_picture(sent, archive, boxes):

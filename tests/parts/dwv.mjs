@@ -42,6 +42,7 @@ const answer = (route) => {
 const draw = async (count) => {
   const { App, AppOptions, ViewConfig } = globalThis.dwv;
   const app = new App();
+  const moment = () => new Promise((done) => setTimeout(done, 1500));
   const options = new AppOptions({ "*": [new ViewConfig("viewer")] });
   options.viewOnFirstLoadItem = false;
   app.init(options);
@@ -53,12 +54,16 @@ const draw = async (count) => {
       app.loadURLs(urls);
     });
     app.render(app.getDataIds().at(-1));
-    await new Promise((done) => setTimeout(done, 1500));
+    await moment();
   };
   const urls = [...Array(count + 1).keys()].map((number) => `http://viewer.test/file/${number}.dcm`);
   await shown(urls.slice(0, count));
   await shown(urls.slice(count));
-  const shapes = app.getDrawLayers().flatMap((layer) => layer.getKonvaStage().find((node) => node.name() === "shape"));
+  const drawn = () => app.getDrawLayers().flatMap((layer) => layer.getKonvaStage().find((node) => node.name() === "shape"));
+  // As long as it may take where other things run too; then once more, for the last of them.
+  for (let tries = 0; tries < 40 && !drawn().length; tries++) await moment();
+  await moment();
+  const shapes = drawn();
   return shapes.map((shape) => {
     const { x, y, width, height } = shape.getClientRect({ skipStroke: true });
     const label = shape.getParent().findOne((node) => node.name() === "text");
