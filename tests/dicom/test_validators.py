@@ -26,7 +26,7 @@ from kit.servers import PARTS, need
 from kit.validators import dciodvfy
 
 # A thousand, and every one of them before PixelMed, in `make validate`.
-RESULTS = int(os.environ.get("RESULTS", "250"))
+RESULTS = int(os.environ.get("RESULTS", "150"))
 PIXELMED_EVERY = int(os.environ.get("PIXELMED_EVERY", "10"))
 
 
