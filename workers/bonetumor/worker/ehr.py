@@ -76,7 +76,7 @@ def withdraw(
     _out.print(f"{changed} resources of {study} are marked as entered in error.")
     if state is StudyState.HELD:
         _out.print(
-            f"A newer result was on its way and is held: cases release {study} lets it go on, "
+            f"A newer result is held: cases release {study} lets it go on, "
             f"cases reject {study} ends it.",
             soft_wrap=True,
         )
