@@ -7,7 +7,5 @@ from kit.site import Site
 
 @pytest.fixture
 def site(tmp_path):
-    running = Site(tmp_path)
-    yield running
-    running.listener.stop()
-    running.ledger.close()
+    with Site(tmp_path) as running:
+        yield running

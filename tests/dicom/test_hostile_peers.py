@@ -107,8 +107,7 @@ def test_a_huge_pdu_is_cut_off_at_its_header(site):
 
 
 def test_dripping_senders_are_closed_and_others_are_served(hasty_site):
-    site = hasty_site
-    drips = [site.raw() for _ in range(10)]
+    drips = [hasty_site.raw() for _ in range(10)]
     stop = threading.Event()
 
     def drip():
@@ -122,7 +121,7 @@ def test_dripping_senders_are_closed_and_others_are_served(hasty_site):
     thread = threading.Thread(target=drip)
     thread.start()
     try:
-        association = site.associate()
+        association = hasty_site.associate()
         assert association.send_c_echo().Status == 0x0000
         association.release()
         assert all(is_closed(sock, 30) for sock in drips)
@@ -172,18 +171,14 @@ def test_the_listener_lives_after_the_mutations(module_site):
 
 @pytest.fixture
 def hasty_site(tmp_path):
-    running = Site(tmp_path, deadlines=HASTY)
-    yield running
-    running.listener.stop()
-    running.ledger.close()
+    with Site(tmp_path, deadlines=HASTY) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
 def module_site(tmp_path_factory):
-    running = Site(tmp_path_factory.mktemp("site"))
-    yield running
-    running.listener.stop()
-    running.ledger.close()
+    with Site(tmp_path_factory.mktemp("site")) as running:
+        yield running
 
 
 def test_a_refused_object_without_end_is_cut_off(site, monkeypatch):

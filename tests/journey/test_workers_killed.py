@@ -43,7 +43,7 @@ def test_every_study_has_one_result(broker, tmp_path, orthanc):
             wait_until(lambda: _done(plugin) >= 0.8 * STUDIES, 1500, "most studies, under kills")
             crew.kills_wanted.clear()
             began = time.monotonic()
-            wait_until(lambda: _done(plugin) == STUDIES, RECONCILED_S, f"{STUDIES} studies done")
+            wait_until(lambda: _done(plugin) == STUDIES, RECONCILED_S, f"{STUDIES} studies done", 2)
             print(
                 f"{broker}: {STUDIES} studies, {crew.kills} kills, {server.restarts} restarts, "
                 f"reconciled {time.monotonic() - began:.0f} s after, seed {Crew.SEED}"

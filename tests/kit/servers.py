@@ -39,9 +39,11 @@ def need(program: str, *places: str) -> str:
     return found
 
 
-def wait_until(condition: Callable[[], object], seconds: float, what: str) -> None:
+def wait_until(
+    condition: Callable[[], object], seconds: float, what: str, patience: float = PATIENCE
+) -> None:
     """`seconds`: what is ample where nothing else runs."""
-    allowed = PATIENCE * seconds
+    allowed = patience * seconds
     deadline = time.monotonic() + allowed
     while not condition():
         assert time.monotonic() < deadline, f"{what}: not within {allowed} s"

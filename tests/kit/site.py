@@ -60,6 +60,13 @@ class Site:
         self.listener.start()
         self.port = self.listener.port
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.listener.stop()
+        self.ledger.close()
+
     def associate(self, *contexts, ae_title="BONETUMOR", calling="TESTER"):
         entity = AE(ae_title=calling)
         entity.requested_contexts = list(contexts) or [build_context(Verification)]

@@ -57,8 +57,7 @@ class Hl7ReportServer:
 
     def withdraw(self, runs: Sequence[str]) -> int:
         """HL7 v2 has no way that every engine understands."""
-        named = ", ".join(run[:16] for run in runs)
-        raise Rejected(f"withdraw: expected a FHIR server for run {named}, got HL7 v2")
+        raise Rejected(f"withdraw: expected a FHIR server for run {runs[0][:16]}, got HL7 v2")
 
     def _exchange(self, message: bytes) -> bytes:
         address = (self._address.host, self._address.port)
