@@ -85,6 +85,24 @@ def test_evaluation_writes_figures_page_and_card(made, tmp_path):
     assert "Trained on: synthetic" in (tmp_path / "out" / "model-card.md").read_text()
 
 
+def test_a_class_that_no_patient_has_is_named_and_the_rest_is_measured(made, tmp_path):
+    def without(records):
+        kept = [r for r in records if r.tumour_class != "malignant"]
+        return [r.model_copy(update={"split": "test"}) for r in kept]
+
+    folder = copied(made, tmp_path, without)
+    said = run("evaluate", "--cohort", folder, "--out", tmp_path / "out")
+    assert said.exit_code == 0, said.output
+    assert "no patient is malignant" in said.output
+    result = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    counts = result["classification"]["by_class"]
+    assert list(counts) == ["benign", "intermediate", "malignant"]
+    assert min(counts["benign"], counts["intermediate"]) > counts["malignant"] == 0
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "malignant 0." in page
+    assert "A class without patients counts with nought" in page
+
+
 def test_an_empty_split_and_an_absent_cohort_say_so(made, tmp_path):
     with pytest.raises(InvalidInput, match="expected a readable"):
         run("evaluate", "--cohort", tmp_path, "--out", tmp_path / "out")

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from bonetumor.domain.assessment import TumourClass
 from bonetumor.evaluation import classification as classes
 from bonetumor.evaluation.detection import (
     IOUS,
@@ -84,7 +85,7 @@ def summarise_classes(cases: Sequence[ClassifiedCase]) -> dict[str, Any]:
     """The ablation over subsets, calibration, coverage, abstention, slices and leakage probes."""
     result: dict[str, Any] = {
         "patients": len(cases),
-        "by_class": [sum(c.truth == label for c in cases) for label in range(3)],
+        "by_class": {str(c): sum(x.truth == i for x in cases) for i, c in enumerate(TumourClass)},
         "subsets": {
             s: _subset([c for c in cases if s in c.probabilities], s) for s in _subsets(cases)
         },

@@ -262,6 +262,10 @@ def evaluate(
     result = evaluating.evaluate_bundle(
         found, bundle, out, split.value, _tracked, strange=strange, others=compare or ()
     )
+    counts = result["classification"]["by_class"]
+    absent = " or ".join(name for name, count in counts.items() if not count)
+    if absent and any(counts.values()):
+        say(f"no patient is {absent}: it counts with nought in precision, recall and F1")
     say(f"{result['cohort']['patients']} patients measured; see {out / 'index.html'}")
 
 
