@@ -5,10 +5,9 @@ import pytest
 from pydicom import Dataset
 
 from bonetumor.dicom.archive import PacsArchive, WebArchive
-from bonetumor.dicom.peer import Peer, PeerAddress
 from bonetumor.dicom.web import Dicomweb
 from bonetumor.domain.errors import ArchiveUnavailable, BoneTumorError
-from kit.archives import OddArchive
+from kit.archives import OddArchive, peer_at
 
 STUDY, SERIES = "1.2.3", "1.2.3.1"
 JUNK = b"--b\r\nContent-Type: application/dicom\r\n\r\nno DICOM\r\n--b--"
@@ -78,14 +77,7 @@ def test_a_match_without_the_uid_that_was_asked_for_is_no_answer():
             yield 0xFF00, match
 
     with Forgetful().up() as odd:
-        address = PeerAddress(
-            host="127.0.0.1",
-            port=odd.port,
-            ae_title="ODD",
-            calling_ae_title="BONETUMOR",
-            timeout_s=5.0,
-        )
-        archive = PacsArchive(Peer(address), None, fetching="off")
+        archive = PacsArchive(peer_at(odd.port, odd.ae_title), None, fetching="off")
         for ask in (lambda: archive.holdings(STUDY), lambda: archive.instances(STUDY, SERIES)):
             with pytest.raises(ArchiveUnavailable, match="AttributeError"):
                 ask()

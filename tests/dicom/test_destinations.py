@@ -1,5 +1,6 @@
 """Results at archives of every temper: odd peers by pynetdicom, and a real Orthanc."""
 
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -8,18 +9,19 @@ import httpx
 import pydicom
 import pytest
 from pydicom.uid import Comprehensive3DSRStorage, ComprehensiveSRStorage
+from pynetdicom import evt
 from pynetdicom.dsutils import encode
 
 from bonetumor.dicom.destination import DicomDestination
 from bonetumor.dicom.objects import Kind, ObjectMaker
-from bonetumor.dicom.peer import FIND, Peer, PeerAddress, find
+from bonetumor.dicom.peer import FIND, find
 from bonetumor.dicom.reader import SpooledStudies
 from bonetumor.dicom.tls import client_context, server_context
 from bonetumor.dicom.web import Dicomweb, DicomwebDestination
 from bonetumor.domain.errors import ArchiveUnavailable, CommitmentPending, Misconfigured, Rejected
 from bonetumor.service.ports import Notice, Result
 from kit import studies
-from kit.archives import OddArchive
+from kit.archives import OddArchive, peer_at
 from kit.results import result_about
 from kit.servers import Orthanc, answers, certificate, free_port, need, running, wait_until
 from kit.site import Site, send, send_as
@@ -44,22 +46,10 @@ def maker(site, *kinds):
     return ObjectMaker(SpooledStudies(site.spool), kinds or (Kind.SR, Kind.SC))
 
 
-def peer(archive, timeout_s=5.0):
-    return Peer(
-        PeerAddress(
-            host="127.0.0.1",
-            port=archive.port,
-            ae_title=archive.ae_title,
-            calling_ae_title="BONETUMOR",
-            timeout_s=timeout_s,
-        )
-    )
-
-
 def destination(site, archive, *kinds, confirmation="auto", wait_s=60.0, timeout_s=5.0):
     return DicomDestination(
         "pacs",
-        peer(archive, timeout_s),
+        peer_at(archive.port, archive.ae_title, timeout_s=timeout_s),
         maker(site, *kinds),
         site.ledger,
         confirmation=confirmation,
@@ -139,11 +129,23 @@ def test_an_association_that_is_aborted_is_tried_again(site, one):
         destination(site, archive).send(one)
 
 
+def test_a_rejection_says_why_however_late_it_is_read(site):
+    stranger = peer_at(site.port, "OTHER")
+    over = threading.Event()
+    late = [
+        (evt.EVT_CONN_CLOSE, lambda _: over.set()),
+        (evt.EVT_REQUESTED, lambda _: over.wait(30)),
+    ]
+    said = pytest.raises(ArchiveUnavailable, match="rejection: Called AE title not recognised")
+    with said, stranger.associate([FIND], handlers=late):
+        pass
+
+
 def test_asking_over_an_association_that_has_ended_is_tried_again():
     with OddArchive().up() as archive:
 
         def ask(*, abort):
-            with peer(archive).associate([FIND]) as association:
+            with peer_at(archive.port, archive.ae_title).associate([FIND]) as association:
                 if abort:
                     association.abort()
                     find(association, pydicom.Dataset())
@@ -343,20 +345,11 @@ def test_a_router_that_takes_c_store_alone(site, one, tmp_path):
 
 def test_associations_over_tls_know_the_peer_and_are_known_to_it(tmp_path):
     server, ours = certificate(tmp_path, "localhost"), certificate(tmp_path, "ours")
-    site = Site(tmp_path / "site", tls=server_context(*server, ours[0]))
-    try:
+    with Site(tmp_path / "site", tls=server_context(*server, ours[0])) as site:
 
         def peer(host, *files):
-            return Peer(
-                PeerAddress(
-                    host=host,
-                    port=site.port,
-                    ae_title="BONETUMOR",
-                    calling_ae_title="TESTER",
-                    timeout_s=5.0,
-                    tls=client_context(*files) if files else None,
-                )
-            )
+            tls = client_context(*files) if files else None
+            return peer_at(site.port, "BONETUMOR", host=host, tls=tls)
 
         peer("localhost", server[0], *ours).echo()
         for stranger in (
@@ -367,9 +360,6 @@ def test_associations_over_tls_know_the_peer_and_are_known_to_it(tmp_path):
         ):
             with pytest.raises(ArchiveUnavailable):
                 stranger.echo()
-    finally:
-        site.listener.stop()
-        site.ledger.close()
     with pytest.raises(Misconfigured, match="PEM"):
         client_context(str(tmp_path / "none.pem"))
 

@@ -14,7 +14,9 @@ from pynetdicom import AE
 from pynetdicom.sop_class import Verification
 
 from bonetumor.dicom.tls import server_context
+from bonetumor.domain.errors import ArchiveUnavailable
 from kit import studies
+from kit.archives import peer_at
 from kit.servers import certificate
 from kit.site import (
     HASTY,
@@ -232,19 +234,15 @@ def test_an_object_above_the_limit_is_refused_and_the_association_lives(site):
 
 
 def test_a_wrong_called_ae_title_is_rejected(site):
-    assert site.associate(ae_title="OTHER").is_rejected
+    with pytest.raises(ArchiveUnavailable, match="rejection: Called AE title not recognised"):
+        peer_at(site.port, "OTHER").echo()
 
 
 def test_only_listed_senders_may_call(tmp_path):
-    site = Site(tmp_path, calling_ae_titles=frozenset({"PACS"}))
-    try:
-        assert site.associate(calling="INTRUDER").is_rejected
-        allowed = site.associate(calling="PACS")
-        assert allowed.is_established
-        allowed.release()
-    finally:
-        site.listener.stop()
-        site.ledger.close()
+    with Site(tmp_path, calling_ae_titles=frozenset({"PACS"})) as site:
+        with pytest.raises(ArchiveUnavailable, match="rejection: Calling AE title not recognised"):
+            peer_at(site.port, "BONETUMOR", calling="INTRUDER").echo()
+        peer_at(site.port, "BONETUMOR", calling="PACS").echo()
 
 
 def test_a_command_uid_that_is_not_the_data_sets_is_refused(site):

@@ -1,5 +1,6 @@
 """Archives that answer as a test tells them to, by pynetdicom on loopback."""
 
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -11,11 +12,32 @@ from pynetdicom import AE, AllStoragePresentationContexts, build_role, evt
 from pynetdicom.sop_class import (
     StorageCommitmentPushModel,
     StorageCommitmentPushModelInstance,
-    StudyRootQueryRetrieveInformationModelFind,
     Verification,
 )
 
-FIND = StudyRootQueryRetrieveInformationModelFind
+from bonetumor.dicom.peer import FIND, Peer, PeerAddress
+
+
+def peer_at(
+    port: int,
+    ae_title: str,
+    *,
+    calling: str = "BONETUMOR",
+    host: str = "127.0.0.1",
+    timeout_s: float = 5.0,
+    tls: ssl.SSLContext | None = None,
+) -> Peer:
+    """Our own requestor, towards whoever listens there."""
+    return Peer(
+        PeerAddress(
+            host=host,
+            port=port,
+            ae_title=ae_title,
+            calling_ae_title=calling,
+            timeout_s=timeout_s,
+            tls=tls,
+        )
+    )
 
 
 class OddArchive:

@@ -9,8 +9,9 @@ from typing import Any
 from pydicom import Dataset
 from pydicom.uid import UID as DicomUID
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import AE
+from pynetdicom import AE, evt
 from pynetdicom.association import Association
+from pynetdicom.pdu import A_ASSOCIATE_RJ
 from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind, Verification
@@ -66,6 +67,12 @@ class Peer:
         Raises:
             ArchiveUnavailable: no association, or it ended before what was asked of it.
         """
+        rejections: list[A_ASSOCIATE_RJ] = []
+
+        def hear(event: evt.Event) -> None:
+            if isinstance(event.pdu, A_ASSOCIATE_RJ):
+                rejections.append(event.pdu)
+
         address = self.address
         entity = AE(ae_title=address.calling_ae_title)
         entity.implementation_class_uid = DicomUID(IMPLEMENTATION_CLASS_UID)
@@ -81,11 +88,14 @@ class Peer:
             address.port,
             ae_title=address.ae_title,
             ext_neg=list(roles),
-            evt_handlers=list(handlers),
+            evt_handlers=[(evt.EVT_PDU_RECV, hear), *handlers],
             tls_args=None if address.tls is None else (address.tls, address.host),
         )
-        if association.is_rejected:
-            raise ArchiveUnavailable("archive: expected an association, got a rejection")
+        # `is_rejected` is not set where the rejection comes before pynetdicom awaits an answer.
+        if rejections:
+            raise ArchiveUnavailable(
+                f"archive: expected an association, got a rejection: {_reason(rejections[0])}"
+            )
         # An acceptor that takes no context makes pynetdicom abort: nobody is left to talk to.
         if not association.is_established and not association.rejected_contexts:
             raise ArchiveUnavailable(
@@ -102,6 +112,14 @@ class Peer:
         finally:
             if association.is_established:
                 association.release()
+
+
+def _reason(rejection: A_ASSOCIATE_RJ) -> str:
+    """Why the peer rejects, in the words of PS3.8 table 9-21, or in its numbers."""
+    try:
+        return str(rejection.reason_str)
+    except ValueError:
+        return f"source {rejection.source}, reason {rejection.reason_diagnostic}"
 
 
 def accepted(association: Association) -> set[str]:
