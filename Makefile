@@ -45,7 +45,7 @@ validate: $(VENV)/.develop tests/parts/.ready
 	RESULTS=1000 PIXELMED_EVERY=1 $(BIN)/pytest --timeout=3000 tests/dicom/test_validators.py
 
 soak: $(VENV)/.develop tests/parts/.ready
-	SOAK_INSTANCES=10000 SOAK_STUDIES=1000 SOAK_RESTARTS=20 SOAK_NEIGHBOURS=100 \
+	SOAK_INSTANCES=10000 SOAK_STUDIES=1000 SOAK_RESTARTS=20 SOAK_KILL_EVERY_S=2 SOAK_NEIGHBOURS=100 \
 	  $(BIN)/pytest -s --timeout=3000 tests/journey/test_listener_killed.py \
 	  tests/journey/test_workers_killed.py tests/journey/test_poison.py
 

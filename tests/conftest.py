@@ -13,6 +13,14 @@ from kit.servers import FhirServer, Orthanc
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
+_LONGEST = ("journey", "workers", "models")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest comes first, so that no process works on alone at the end."""
+    order = {name: place for place, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.parent.name, len(order)))
+
 
 @pytest.fixture
 def clock() -> Clock:

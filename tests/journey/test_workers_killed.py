@@ -1,6 +1,7 @@
-"""Workers killed every two seconds and the broker restarted and wiped: one result for each study.
+"""Workers killed every few seconds and the broker restarted and wiped: one result for each study.
 
-A short form here; `make soak` has SOAK_STUDIES, and restarts the broker SOAK_RESTARTS times.
+A short form here; `make soak` has SOAK_STUDIES, kills every two seconds, and restarts the broker
+SOAK_RESTARTS times.
 """
 
 import os
@@ -19,6 +20,7 @@ from kit.sleeper import sleeper
 
 STUDIES = int(os.environ.get("SOAK_STUDIES", "12"))
 RESTARTS = int(os.environ.get("SOAK_RESTARTS", "2"))
+RESTART_EVERY_S = 4.0
 RECONCILED_S = 120
 BROKERS = {"embedded": None, "redis": redis_server, "rabbitmq": rabbitmq_server}
 
@@ -79,7 +81,7 @@ class Broker:
     def trouble(self, restarts, messages):
         """Restarts it every few seconds, once with nothing left of what it held."""
         for number in range(restarts):
-            time.sleep(2 * Crew.KILL_EVERY_S)
+            time.sleep(RESTART_EVERY_S)
             self._up.close()
             if number == restarts // 2:
                 shutil.rmtree(self._folder, ignore_errors=True)
@@ -87,4 +89,4 @@ class Broker:
                     message.unlink(missing_ok=True)
             self._start()
             self.restarts += 1
-        time.sleep(2 * Crew.KILL_EVERY_S)
+        time.sleep(RESTART_EVERY_S)

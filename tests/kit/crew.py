@@ -1,5 +1,6 @@
 """Listener and workers as processes of their own, kept alive and, where wanted, killed."""
 
+import os
 import random
 import signal
 import subprocess
@@ -20,7 +21,9 @@ class Crew:
     While `kills_wanted` is set, all but the first are killed, one by one.
     """
 
-    SEED, KILL_EVERY_S = 20261124, 2.0
+    SEED = 20261124
+    # Most of the time between two kills is a worker's start where machines are slow.
+    KILL_EVERY_S = float(os.environ.get("SOAK_KILL_EVERY_S", "4"))
 
     def __init__(self, plugin, commands):
         self._plugin, self._commands = plugin, commands
