@@ -230,6 +230,21 @@ def test_a_file_that_is_not_dicom(tmp_path):
         read_file(path)
 
 
+@pytest.mark.filterwarnings("ignore:End of file reached:UserWarning")
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.99])
+@pytest.mark.parametrize("syntax", [None, RLELossless, JPEG2000Lossless])
+def test_a_file_without_its_end_is_called_that(syntax, share, tmp_path):
+    image = _image()
+    if syntax is not None:
+        image.compress(syntax)
+    path = tmp_path / "cut.dcm"
+    image.save_as(path, enforce_file_format=True)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(CorruptPixelData, match="expected"):
+        list(present(read_file(path)))
+
+
 def test_real_objects_of_many_kinds(shared_data):
     """An extra over real fixtures, where they lie beside the checkout."""
     if shared_data is None:

@@ -14,7 +14,7 @@ from bonetumor.dicom.attributes import drop_unreadable, refusing, said
 from bonetumor.dicom.characters import settle_characters
 from bonetumor.dicom.inbox import Spool
 from bonetumor.dicom.presentation import is_assessed, present
-from bonetumor.domain.errors import NotDicom, UnsupportedImage
+from bonetumor.domain.errors import CorruptPixelData, NotDicom, UnsupportedImage
 from bonetumor.domain.image import ClinicalImage
 from bonetumor.domain.study import Instance, PatientIdentity, Study, StudyHeader
 from bonetumor.domain.uid import UID, parse_uid
@@ -103,6 +103,8 @@ def read_file(path: Path, *, pixels: bool = True) -> Dataset:
             dataset = pydicom.dcmread(path, stop_before_pixels=not pixels)
         except InvalidDicomError as error:
             raise NotDicom("file: expected DICOM (PS3.10), got something else") from error
+    if not dataset:  # pydicom keeps nothing of an encapsulated one that lacks its end
+        raise CorruptPixelData("file: expected a whole DICOM object, got one without its end")
     if "TransferSyntaxUID" not in dataset.file_meta:
         raise UnsupportedImage("file: expected a transfer syntax in the meta information, got none")
     if not pixels:
