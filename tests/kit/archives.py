@@ -24,7 +24,7 @@ def peer_at(
     *,
     calling: str = "BONETUMOR",
     host: str = "127.0.0.1",
-    timeout_s: float = 5.0,
+    timeout_s: float = 30.0,
     tls: ssl.SSLContext | None = None,
 ) -> Peer:
     """Our own requestor, towards whoever listens there."""

@@ -104,7 +104,9 @@ def read_file(path: Path, *, pixels: bool = True) -> Dataset:
         except InvalidDicomError as error:
             raise NotDicom("file: expected DICOM (PS3.10), got something else") from error
     if not dataset:  # pydicom keeps nothing of an encapsulated one that lacks its end
-        raise CorruptPixelData("file: expected a whole DICOM object, got one without its end")
+        raise CorruptPixelData(
+            "file: expected a whole DICOM object, got one without its end, or empty"
+        )
     if "TransferSyntaxUID" not in dataset.file_meta:
         raise UnsupportedImage("file: expected a transfer syntax in the meta information, got none")
     if not pixels:
