@@ -61,9 +61,10 @@ def test_a_bright_pixel_stays_where_its_box_says():
     pixels = np.zeros((1000, 700), np.uint8)
     pixels[300:340, 500:520] = 255
     square, placed = letterbox(pixels, 640)
-    rows, columns = np.nonzero(square[:, placed.left : 640 - placed.left] > 128)
+    left = round(placed.left)
+    rows, columns = np.nonzero(square[:, left : 640 - left] > 128)
     box = placed.to_stored(
-        columns.min() + placed.left, rows.min(), columns.max() + 1 + placed.left, rows.max() + 1
+        columns.min() + left, rows.min(), columns.max() + 1 + left, rows.max() + 1
     )
     assert box.as_tuple() == pytest.approx((500, 300, 520, 340), abs=1.6)
 

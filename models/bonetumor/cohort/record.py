@@ -11,7 +11,7 @@ Paths are relative to the folder. Only `patient` is compulsory; what is not know
 `tumour_class` null with images and without boxes is a normal patient. Boxes are (x0, y0, x1, y1)
 in pixel edges of the stored image (PS3.3 C.18.6.1.2). Images are DICOM, JPEG, PNG or TIFF. `group`
 keeps patients together that may be one person; `split` fixes the part, which otherwise follows from
-the group.
+the group. `drawn` names the evidence of a real patient that a phantom drew: "pathology", "labs".
 """
 
 import hashlib
@@ -77,6 +77,7 @@ class PatientRecord(_Record):
     slides: tuple[_Path, ...] = ()
     labs: tuple[LabRecord, ...] = ()
     fhir: str | None = None
+    drawn: tuple[Literal["pathology", "labs"], ...] = ()
 
     @property
     def is_normal(self) -> bool:

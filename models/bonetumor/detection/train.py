@@ -1,8 +1,10 @@
 """Training the detector: labelled pictures in, a checkpoint on disk out."""
 
+import json
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -14,8 +16,10 @@ from PIL import Image
 
 from bonetumor.detection.letterbox import letterbox
 from bonetumor.detection.vision import kept_threads, load_ultralytics
+from bonetumor.detection.windows import INDEX
 from bonetumor.domain.errors import InvalidInput
 from bonetumor.domain.image import Corners
+from bonetumor.radiograph.standard import standardise
 
 Progress = Callable[[str], None]
 
@@ -24,12 +28,17 @@ Progress = Callable[[str], None]
 class DetectorTraining:
     """How a detector is trained. Sizes are our choice; the paper's abstract names none.
 
-    `augmentation`: how much pictures are turned, scaled, lit otherwise and put together, 0 to 1;
-    they are mirrored from left to right in any case.
+    `content_px`: the longer side of standardised pictures, of which the network learns windows of
+    `window_px` (`windows.Windows`), with `normals` normal windows for each with a lesion. None
+    takes whole pictures as they are, and then `augmentation` says how much they are turned, scaled,
+    lit otherwise and put together, 0 to 1; they are mirrored from left to right in any case.
     """
 
     architecture: str = "yolov5n.yaml"
     image_size_px: int = 640
+    content_px: int | None = None
+    window_px: int = 256
+    normals: float = 0.7
     epochs: int = 10
     batch: int = 16
     learning_rate: float = 0.0015
@@ -40,11 +49,14 @@ class DetectorTraining:
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LabelledPicture:
     """`pixels`: uint8, shape (rows, columns), as serving would see it; `boxes` (x0, y0, x1, y1)
-    in its pixels, none on a normal picture."""
+    in its pixels, none on a normal picture; `source` where it comes from. A pass over windows shows
+    one with a lesion `repeats` times."""
 
     name: str
     pixels: NDArray[np.uint8]
     boxes: tuple[Corners, ...]
+    source: str = ""
+    repeats: int = 1
 
 
 def train_detector(
@@ -76,7 +88,7 @@ def train_detector(
             _trainer(plan, folder, {"resume": str(last)}, None, say).train()
         return last.with_name("best.pt")
     network = _begun(plan, start_from)  # what does not fit is refused before the long preparation
-    data = write_data({"train": train, "val": validation}, plan.image_size_px, folder, say)
+    data = write_data({"train": train, "val": validation}, plan, folder, say)
     with kept_threads():
         _trainer(plan, folder, {"data": str(data)}, network, say).train()
     return last.with_name("best.pt")
@@ -102,9 +114,10 @@ def _trainer(
     say: Progress,
 ) -> Any:
     load_ultralytics()
-    from bonetumor.detection.trainer import BoneTrainer
+    from bonetumor.detection.trainer import BoneTrainer, WindowTrainer
 
-    trainer = BoneTrainer(
+    kind = BoneTrainer if plan.content_px is None else partial(WindowTrainer, plan)
+    trainer: Any = kind(
         overrides={
             **source,
             "model": source.get("resume", plan.architecture),
@@ -136,6 +149,9 @@ def _trainer(
             "close_mosaic": 2,
             "warmup_epochs": min(1.0, plan.epochs / 10),
             "cache": "ram",
+            # Windows are learned for a fixed number of passes: no pass is chosen by the pictures
+            # that figures and thresholds are taken from.
+            "val": plan.content_px is None,
         }
     )
     if network is not None:
@@ -189,17 +205,20 @@ def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
 
 
 def write_data(
-    parts: dict[str, Iterable[LabelledPicture]], side_px: int, folder: Path, say: Progress
+    parts: dict[str, Iterable[LabelledPicture]], plan: DetectorTraining, folder: Path, say: Progress
 ) -> Path:
-    """The pictures as a YOLO data set of letterboxed squares; answers its description's path."""
+    """The pictures as a YOLO data set of letterboxed squares, and those to learn windows of as they
+    are once standardised; answers its description's path."""
     root = folder / "data"
     shutil.rmtree(root, ignore_errors=True)
     for part, pictures in parts.items():
         (root / part / "images").mkdir(parents=True)
         (root / part / "labels").mkdir(parents=True)
+        in_windows = part == "train" and plan.content_px is not None
+        write = _write_standardised if in_windows else _write_square
         count = 0
         for count, picture in enumerate(pictures, start=1):
-            _write_picture(root / part, f"{count:06d}", picture, side_px)
+            write(root / part, f"{count:06d}", picture, plan)
             if count % 200 == 0:
                 say(f"detector: {count} {part} pictures prepared")
         if not count:
@@ -211,8 +230,26 @@ def write_data(
     return data
 
 
-def _write_picture(part: Path, name: str, picture: LabelledPicture, side_px: int) -> None:
-    square, placed = letterbox(picture.pixels, side_px)
+def _write_standardised(
+    part: Path, name: str, picture: LabelledPicture, plan: DetectorTraining
+) -> None:
+    """A line more of the index of `windows.read_windows`."""
+    content, kept = standardise(picture.pixels, plan.content_px or plan.image_size_px)
+    file = f"images/{name}.png"
+    Image.fromarray(content).save(part / file, compress_level=1)
+    rows, columns = content.shape
+    boxes = [
+        np.clip(kept.moved(box, content.shape), 0, [columns, rows] * 2).tolist()
+        for box in picture.boxes
+    ]
+    line = {"file": file, "boxes": boxes, "source": picture.source, "repeats": picture.repeats}
+    with (part / INDEX).open("a") as index:
+        index.write(json.dumps(line) + "\n")
+
+
+def _write_square(part: Path, name: str, picture: LabelledPicture, plan: DetectorTraining) -> None:
+    side_px = plan.image_size_px
+    square, placed = letterbox(picture.pixels, side_px, plan.content_px)
     Image.fromarray(square).save(part / "images" / f"{name}.png", compress_level=1)
     lines = []
     for box in picture.boxes:

@@ -7,15 +7,20 @@ Imported only after `load_ultralytics`.
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.tasks import DetectionModel
 
 from bonetumor.detection.widening import fitting
+from bonetumor.detection.windows import Windows, read_windows
 from bonetumor.domain.errors import InvalidInput
 from bonetumor.weights.precision import half_precision
+
+if TYPE_CHECKING:
+    from bonetumor.detection.train import DetectorTraining
 
 _AVERAGED = 0.1
 _FIRST = "model.0.conv.weight"  # what a picture meets first
@@ -92,3 +97,27 @@ class BoneTrainer(DetectionTrainer):
         batch = super().preprocess_batch(batch)
         batch["img"] = batch["img"].to(memory_format=torch.channels_last)
         return batch
+
+
+class WindowTrainer(BoneTrainer):
+    """Learns windows of standardised pictures instead of ultralytics' own variations of squares."""
+
+    def __init__(self, plan: "DetectorTraining", *args: Any, **kwargs: Any) -> None:
+        self._plan = plan
+        super().__init__(*args, **kwargs)
+
+    def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
+        """Windows to train on; whole squares, as serving sees them, to validate with."""
+        if mode != "train":
+            return super().build_dataset(img_path, mode, batch)
+        return self._windows(Path(img_path).parent)
+
+    def _windows(self, folder: Path) -> Windows:
+        plan = self._plan
+        return read_windows(
+            folder,
+            side_px=plan.window_px,
+            scale=plan.image_size_px / (plan.content_px or plan.image_size_px),
+            normals=plan.normals,
+            seed=plan.seed + 1000 * int(self.start_epoch or 0),  # a run that goes on draws others
+        )

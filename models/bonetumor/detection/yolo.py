@@ -5,7 +5,7 @@ Loading, pre-processing and the way back to stored pixels are ours, so that trai
 and serving share them.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Annotated, Any
 
@@ -14,8 +14,9 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
-from bonetumor.detection.agreement import agreed
-from bonetumor.detection.engine import build_engine
+from bonetumor.detection.agreement import agreed, single
+from bonetumor.detection.engine import Engine, build_engine
+from bonetumor.detection.ensemble import EnsembleEngine
 from bonetumor.detection.familiarity import take_familiarity
 from bonetumor.detection.letterbox import Letterbox, letterbox
 from bonetumor.detection.mirror import MirroredEngine
@@ -35,7 +36,9 @@ _Share = Annotated[float, Field(ge=0, le=1)]
 class DetectorEntry(Entry):
     """The manifest's `detector`. A distance above `familiarity_threshold` is strange, and so is a
     lean above `trunk_threshold`; `beyond` is what images may say of themselves that the detector
-    was not made for. A `mirrored` detector looks at each picture's mirror image too."""
+    was not made for. A `mirrored` detector looks at each picture's mirror image too, one with
+    `content_px` at pictures that are standardised to that, and one of several `networks` through
+    each of them."""
 
     architecture: str
     image_size_px: int = Field(ge=32, multiple_of=32)
@@ -46,6 +49,8 @@ class DetectorEntry(Entry):
     trunk_threshold: float
     beyond: frozenset[str] = BEYOND_LIMBS
     mirrored: bool = False
+    content_px: int | None = Field(default=None, ge=32)
+    networks: int = Field(default=1, ge=1)
 
 
 class YoloDetector:
@@ -71,11 +76,18 @@ class YoloDetector:
         self._side_px = entry.image_size_px
         tensors = bundle.tensors("detector.safetensors")
         self._familiarity = take_familiarity(tensors)
-        network = build_network(entry.architecture, tensors)
-        built = build_engine(
-            network, side_px=self._side_px, device=device, wanted=engine, batch=batch
-        )
-        self._summing = built  # one look is enough to sum a picture up
+        engines: list[Engine] = [
+            build_engine(
+                build_network(entry.architecture, state),
+                side_px=self._side_px,
+                device=device,
+                wanted=engine,
+                batch=batch,
+            )
+            for state in split_networks(tensors, entry.networks)
+        ]
+        self._summing = engines[0]  # one look of one network is enough to sum a picture up
+        built = engines[0] if entry.networks == 1 else EnsembleEngine(engines)
         if entry.mirrored:
             built = MirroredEngine(built, self._side_px)
         self._engine = SharedEngine(built) if shared else built
@@ -92,7 +104,7 @@ class YoloDetector:
         """Each image with what `detect` says of it; no more are held than a pass takes."""
         rest = iter(images)
         while together := list(islice(rest, self._engine.batch)):
-            placed = [letterbox(image.pixels, self._side_px) for image in together]
+            placed = [self._placed(image) for image in together]
             answers = self._engine(np.stack([square for square, _ in placed]))
             for image, (_, place), *answer in zip(together, placed, *answers, strict=True):
                 yield image, self._findings(image, place, *answer)
@@ -114,10 +126,20 @@ class YoloDetector:
         )[0]
         note = describe_beyond(image.reference, self._entry.beyond)
         return Findings(
-            detections=_detections(agreed(kept.numpy(), prediction), placed, image),
+            detections=_detections(self._boxes(kept.numpy(), prediction), placed, image),
             out_of_distribution=self._strangeness(summary) > 1 or bool(note),
             note=note,
         )
+
+    def _boxes(
+        self, kept: NDArray[np.float32], prediction: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """One for each lesion; detectors without `content_px` were tuned with nested boxes."""
+        moved = agreed(kept, prediction)
+        return moved if self._entry.content_px is None else single(moved)
+
+    def _placed(self, image: ClinicalImage) -> tuple[NDArray[np.uint8], Letterbox]:
+        return letterbox(image.pixels, self._side_px, self._entry.content_px)
 
     def measure(self, image: ClinicalImage) -> tuple[float, float]:
         """How far an image is from the training images, and how it leans to trunk and head."""
@@ -128,7 +150,7 @@ class YoloDetector:
         return self._strangeness(self._summary(image))
 
     def _summary(self, image: ClinicalImage) -> NDArray[np.float32]:
-        square, _ = letterbox(image.pixels, self._side_px)
+        square, _ = self._placed(image)
         _, [summary] = self._summing(square[None])
         return np.asarray(summary)
 
@@ -155,6 +177,25 @@ def build_network(architecture: str, state: dict[str, torch.Tensor]) -> torch.nn
     except RuntimeError as error:
         raise WeightsMismatch(f"weights: expected those of {architecture}, got others") from error
     return network.eval()
+
+
+def join_networks(states: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """Several networks as a bundle holds them: by number, unless there is but one."""
+    if len(states) == 1:
+        return dict(states[0])
+    return {f"{n}.{name}": t for n, state in enumerate(states) for name, t in state.items()}
+
+
+def split_networks(
+    tensors: Mapping[str, torch.Tensor], networks: int
+) -> list[dict[str, torch.Tensor]]:
+    """The state of each network, as `join_networks` put them together."""
+    if networks == 1:
+        return [dict(tensors)]
+    return [
+        {name.removeprefix(f"{n}."): t for name, t in tensors.items() if name.startswith(f"{n}.")}
+        for n in range(networks)
+    ]
 
 
 def load_suppression() -> Any:

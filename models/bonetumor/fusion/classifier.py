@@ -30,6 +30,7 @@ class FusionEntry(Entry):
     crop_px: int = Field(ge=1)
     tile_px: int = Field(ge=1)
     cased: bool = False
+    content_px: int | None = Field(default=None, ge=32)
     network: dict[str, Any]
     temperatures: dict[str, Annotated[float, Field(gt=0)]]
     biases: dict[str, dict[TumourClass, float]] = Field(
@@ -70,6 +71,7 @@ class FusionClassifier:
             entry.tile_px,
             tokenizer_from(bundle.text("vocabulary.txt"), cased=entry.cased),
             write,
+            entry.content_px,
         )
         self._scaling = {
             name: (temperature, [entry.biases[name][c] for c in TumourClass])
@@ -136,8 +138,14 @@ class FusionClassifier:
             contributions=shapley(
                 used, lambda subset: said[subset][top] if subset else _NO_EVIDENCE
             ),
-            heat_map=heat_map(self._network, case, tokens, evidence.box, top)
-            if evidence.box and Modality.IMAGE in used
+            heat_map=heat_map(
+                self._network,
+                case,
+                tokens,
+                self.preparation.region(evidence.image, evidence.box),
+                top,
+            )
+            if evidence.image and evidence.box
             else None,
         )
 

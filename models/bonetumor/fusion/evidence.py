@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from transformers import BertTokenizer
 
 from bonetumor.domain.assessment import Modality
-from bonetumor.domain.image import BoundingBox, ClinicalImage
+from bonetumor.domain.image import BoundingBox, ClinicalImage, Corners
 from bonetumor.domain.labs import WEIGHED, LabPanel
 from bonetumor.domain.pathology import SlideTiles
 from bonetumor.fusion.text import describe
+from bonetumor.radiograph.standard import standardise
 
 # Every combination of modalities that a case may have: each is calibrated by itself.
 PATTERNS = tuple(subset for size in (1, 2, 3) for subset in combinations(Modality, size))
@@ -63,12 +64,14 @@ def only(case: CaseTensors, kept: Collection[Modality]) -> CaseTensors:
 
 @dataclass(frozen=True, slots=True)
 class Preparation:
-    """How evidence becomes tensors."""
+    """How evidence becomes tensors. With `content_px` crops are of pictures that are standardised
+    to that, as the detector sees them."""
 
     crop_px: int
     tile_px: int
     tokenizer: BertTokenizer
     write: Callable[[LabPanel], str] = describe
+    content_px: int | None = None
 
     def prepare(
         self,
@@ -80,11 +83,26 @@ class Preparation:
         """Tensors of one case."""
         known = labs is not None and bool(labs.weighed)
         return CaseTensors(
-            crop=None if image is None or box is None else crop(image.pixels, box, self.crop_px),
+            crop=None if image is None or box is None else self._crop(image, box),
             tiles=None if not slides else self._tiles(slides),
             tokens=self.tokens(labs) if known and labs else None,
             ratios=ratios(labs) if known and labs else None,
         )
+
+    def region(self, image: ClinicalImage, box: BoundingBox) -> BoundingBox:
+        """What of an image, in its stored pixels, the network sees of a box."""
+        if self.content_px is None:
+            return _surroundings(box)
+        content, kept = standardise(image.pixels, self.content_px)
+        inner = _surroundings(_corners(kept.moved(box.as_tuple(), content.shape)))
+        return _corners(kept.back(inner.as_tuple(), content.shape))
+
+    def _crop(self, image: ClinicalImage, box: BoundingBox) -> torch.Tensor:
+        if self.content_px is None:
+            return crop(image.pixels, box, self.crop_px)
+        content, kept = standardise(image.pixels, self.content_px)
+        moved = kept.moved(box.as_tuple(), content.shape)
+        return crop(content, _corners(moved), self.crop_px)
 
     def tokens(self, labs: LabPanel) -> torch.Tensor:
         """The tokens of the text that describes the abnormal markers."""
@@ -102,14 +120,24 @@ class Preparation:
         return torch.from_numpy(np.stack(resized)).permute(0, 3, 1, 2)
 
 
-def half_side(box: BoundingBox) -> float:
+def _half_side(box: BoundingBox) -> float:
     """Half the side, in pixels, of the square about the box that the network sees."""
     return max(box.x1 - box.x0, box.y1 - box.y0, 16.0) * CONTEXT / 2
 
 
+def _surroundings(box: BoundingBox) -> BoundingBox:
+    half = _half_side(box)
+    x, y = (box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2
+    return BoundingBox(x0=x - half, y0=y - half, x1=x + half, y1=y + half)
+
+
+def _corners(corners: Corners) -> BoundingBox:
+    return BoundingBox(x0=corners[0], y0=corners[1], x1=corners[2], y1=corners[3])
+
+
 def crop(pixels: NDArray[np.uint8], box: BoundingBox, side_px: int) -> torch.Tensor:
     """The box and its surroundings, black beyond the image: float32 (1, side, side)."""
-    half = half_side(box)
+    half = _half_side(box)
     centre_x, centre_y = (box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2
     scale = side_px / (2 * half)
     matrix = np.array(

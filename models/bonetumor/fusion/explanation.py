@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bonetumor.domain.assessment import HeatMap, Modality
 from bonetumor.domain.image import BoundingBox
-from bonetumor.fusion.evidence import CaseTensors, half_side
+from bonetumor.fusion.evidence import CaseTensors
 from bonetumor.fusion.network import FusionNetwork
 
 _DIGITS = 3
@@ -36,9 +36,10 @@ def shapley(
 
 
 def heat_map(
-    network: FusionNetwork, case: CaseTensors, tokens: list[Tensor], box: BoundingBox, label: int
+    network: FusionNetwork, case: CaseTensors, tokens: list[Tensor], region: BoundingBox, label: int
 ) -> HeatMap:
-    """Gradient-weighted class activation (Selvaraju et al., ICCV 2017) over the crop of `box`.
+    """Gradient-weighted class activation (Selvaraju et al., ICCV 2017) over the crop, which shows
+    `region` of the image.
 
     `tokens`: of the case, as the network encodes it; the image's own is encoded anew.
     Taken from the last but one stage of the image encoder: the last one is too coarse for a crop.
@@ -61,12 +62,6 @@ def heat_map(
     strength = torch.relu((weights * features[0].detach()).sum(dim=1))[0].cpu()
     strength = strength / strength.max().clamp(min=1e-9)
     return HeatMap(
-        region=_region(box),
+        region=region,
         values=tuple(tuple(round(float(v), _DIGITS) for v in row) for row in strength),
     )
-
-
-def _region(box: BoundingBox) -> BoundingBox:
-    half = half_side(box)
-    x, y = (box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2
-    return BoundingBox(x0=x - half, y0=y - half, x1=x + half, y1=y + half)

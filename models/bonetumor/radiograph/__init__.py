@@ -1,0 +1,1 @@
+"""Radiographs as networks see them, the same for every hospital."""
