@@ -28,6 +28,7 @@ from bonetumor.domain.image import BoundingBox
 from bonetumor.domain.progress import StudyState
 from bonetumor.domain.uid import derived_uid
 from bonetumor.service.ports import FusionInput
+from bonetumor.weights.installed import synthetic_bundle
 from bonetumor.worker.settings import Settings
 from bonetumor.worker.thinking import build_model
 
@@ -206,7 +207,7 @@ def _collect(plugin: Plugin, study: str, spans: dict[str, list[float]]) -> None:
 
 def _model_seconds(numbers: range) -> list[float]:
     """Detector and fusion on the same images, without reading, ledger or network."""
-    model = build_model(Settings())
+    model = build_model(Settings(model={"bundle": synthetic_bundle()}))
     seconds = []
     for number in (numbers[0], *numbers):  # once more to warm up
         [image] = present(studies.dataset(number, 960))

@@ -41,7 +41,7 @@ from bonetumor.domain.pathology import SlideTiles
 from bonetumor.fusion.classifier import FusionClassifier
 from bonetumor.phantom.patient import draw_patient
 from bonetumor.service.assess import diagnose, look
-from bonetumor.weights.bundle import open_bundle, shipped_bundle
+from bonetumor.weights.bundle import open_bundle, synthetic_bundle
 from bonetumor.worker.thinking import LoadedModel, build_slides, describe_algorithm
 from kit.studies import panel_of, render
 
@@ -81,7 +81,7 @@ class Timed:
 
 def build(way, patients):
     """What finds the boxes of pictures, and how long its network took so far (NaN: not known)."""
-    bundle = open_bundle(shipped_bundle())
+    bundle = open_bundle(synthetic_bundle())
     whose, engine, device, batch, *served = way.split(", ")
     if not served:
         bundle.manifest.detector["mirrored"] = False
@@ -239,7 +239,7 @@ def plain_boxes(run, drawn):
 
 def squared(image):
     """The picture as the detector sees it: to be made a square again changes nothing."""
-    side = open_bundle(shipped_bundle()).manifest.detector["image_size_px"]
+    side = open_bundle(synthetic_bundle()).manifest.detector["image_size_px"]
     square, _ = letterbox(image.pixels, side)
     reference = replace(image.reference, rows=side, columns=side)
     return replace(image, reference=reference, pixels=square)

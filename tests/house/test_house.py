@@ -58,7 +58,7 @@ def test_a_wheel_holds_all_four_roots_and_the_weights(tmp_path):
         "bonetumor/detection/yolo.py",
         "bonetumor/worker/cli.py",
         "bonetumor/worker/pages/demo.html",
-        "bonetumor/weights/shipped/detector.safetensors",
+        "bonetumor/weights/synthetic/detector.safetensors",
     ):
         assert name in listing
     assert "bonetumor/__init__.py" not in listing

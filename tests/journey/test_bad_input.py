@@ -12,7 +12,7 @@ from pydicom.uid import EncapsulatedPDFStorage
 
 from bonetumor.domain.progress import StudyState
 from bonetumor.domain.uid import derived_uid
-from bonetumor.weights.bundle import shipped_bundle
+from bonetumor.weights.bundle import synthetic_bundle
 from kit import studies
 from kit.faults import FaultProxy
 from kit.plugin import Plugin, storescu
@@ -180,7 +180,7 @@ def test_an_archive_that_is_down_is_waited_for(tmp_path):
 
 def test_weights_that_do_not_match_their_hash_stop_assessing_and_lose_nothing(tmp_path, orthanc):
     bundle = tmp_path / "bundle"
-    shutil.copytree(shipped_bundle(), bundle)
+    shutil.copytree(synthetic_bundle(), bundle)
     weights = bundle / "detector.safetensors"
     good = weights.read_bytes()
     weights.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))

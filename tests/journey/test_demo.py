@@ -1,6 +1,7 @@
 """What a newcomer runs: `demo` and `assess`."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -10,13 +11,17 @@ from PIL import Image
 from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
 from typer.testing import CliRunner
 
+from bonetumor.weights.installed import synthetic_bundle
 from bonetumor.worker.cli import app
 from kit import studies
 
+PHANTOMS = {"BONETUMOR_MODEL__BUNDLE": str(synthetic_bundle())}  # weights that find their tumours
 
-def run(*arguments, timeout=300):
+
+def run(*arguments, timeout=300, **environment):
     return subprocess.run(
         [sys.executable, "-m", "bonetumor.worker", *map(str, arguments)],
+        env=os.environ | environment,
         capture_output=True,
         text=True,
         timeout=timeout,
@@ -80,7 +85,7 @@ def test_a_study_of_ones_own_in_three_syntaxes(tmp_path):
         image.StudyInstanceUID = f"1.2.3.{number}"
         image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = f"1.2.3.{number}.1"
         image.save_as(folder / f"{number}.dcm", enforce_file_format=True)
-    finished = run("demo", "--out", tmp_path / "out", "--study", folder)
+    finished = run("demo", "--out", tmp_path / "out", "--study", folder, **PHANTOMS)
     assert finished.returncode == 0, finished.stdout + finished.stderr
     assert len(list((tmp_path / "out").glob("sr*.dcm"))) == 3
     found = json.loads((tmp_path / "out" / "detections.json").read_text())
@@ -113,7 +118,8 @@ def test_assess_gives_one_entry_per_file_and_an_error_for_each_that_is_none(tmp_
     broken.write_bytes(dicom.read_bytes()[:5000])
     note = tmp_path / "note.txt"
     note.write_text("hello")
-    finished = run("assess", "--json", dicom, png, broken, note, tmp_path / "absent.dcm")
+    files = (dicom, png, broken, note, tmp_path / "absent.dcm")
+    finished = run("assess", "--json", *files, **PHANTOMS)
     assert finished.returncode == 1
     rows = json.loads(finished.stdout)
     assert [r["file"] for r in rows] == [

@@ -11,6 +11,7 @@ import pytest
 from bonetumor.dicom.presentation import present
 from bonetumor.dicom.sr import structured_report
 from bonetumor.domain.progress import StudyState
+from bonetumor.weights.installed import synthetic_bundle
 from bonetumor.worker import wiring
 from bonetumor.worker.settings import Settings
 from bonetumor.worker.thinking import build_model
@@ -47,7 +48,7 @@ def journey(tmp_path_factory, orthanc, fhir_server):
 @pytest.fixture(scope="module")
 def expected(journey):
     """What the detector itself says of each image, without the plugin in between."""
-    model = build_model(Settings())
+    model = build_model(Settings(model={"bundle": synthetic_bundle()}))
     return {
         str(image.reference.sop_instance_uid): model.detector.detect(image).detections
         for path in journey[2]

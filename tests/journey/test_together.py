@@ -8,6 +8,7 @@ import pytest
 from bonetumor.domain.progress import StudyState
 from bonetumor.service.assess import assess
 from bonetumor.store import documents
+from bonetumor.weights.installed import synthetic_bundle
 from bonetumor.worker import thinking, wiring
 from bonetumor.worker.settings import Settings
 from kit import studies
@@ -55,7 +56,8 @@ def plugin(tmp_path_factory):
 def test_each_result_is_the_one_that_the_study_gives_alone(plugin):
     """To the bit: boxes, scores, probabilities, heat maps, identities."""
     running, uids = plugin
-    settings = Settings(folder=running.folder, model={"engine": "torch", "batch": STUDIES})
+    chosen = {"engine": "torch", "batch": STUDIES, "bundle": synthetic_bundle()}
+    settings = Settings(folder=running.folder, model=chosen)
     model = thinking.build_model(settings)
     boxes = 0
     for uid in uids:

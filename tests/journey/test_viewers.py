@@ -16,6 +16,7 @@ from pynetdicom import AE, build_context
 from bonetumor.dicom.presentation import present
 from bonetumor.domain.progress import Content, DeliveryState, StudyState
 from bonetumor.domain.uid import derived_uid
+from bonetumor.weights.installed import synthetic_bundle
 from bonetumor.worker.settings import Settings
 from bonetumor.worker.thinking import build_model
 from kit import studies, volumes
@@ -89,7 +90,7 @@ def viewer(archive):
 @pytest.fixture(scope="module")
 def boxes(sent):
     """The detector's own boxes of each study: of a volume those of the key slice."""
-    model = build_model(Settings())
+    model = build_model(Settings(model={"bundle": synthetic_bundle()}))
     return {kind: _boxes(model, kind, paths) for kind, paths in sent[0].items() if kind in DRAWN}
 
 

@@ -15,6 +15,7 @@ from bonetumor.phantom.dicom import ISSUER
 from bonetumor.phantom.fhir import SYSTEM
 from bonetumor.store.engine import open_engine
 from bonetumor.store.ledger import SqlLedger
+from bonetumor.weights.installed import synthetic_bundle
 from bonetumor.worker import wiring
 from kit.servers import ENDS_WITH_US, FhirServer, Orthanc, answers, free_port, need, wait_until
 
@@ -22,7 +23,7 @@ ENDED = {StudyState.DONE, StudyState.HELD, StudyState.FAILED}
 
 
 class Plugin:
-    """One installation over `folder`."""
+    """One installation over `folder`, with the weights that find phantoms' tumours."""
 
     def __init__(
         self,
@@ -39,6 +40,7 @@ class Plugin:
             k: v for k, v in os.environ.items() if not k.startswith("BONETUMOR_")
         } | {
             "BONETUMOR_FOLDER": str(folder),
+            "BONETUMOR_MODEL__BUNDLE": str(synthetic_bundle()),
             "BONETUMOR_LISTENER__PORT": str(self.port),
             "BONETUMOR_LISTENER__QUIET_S": "1",
             "BONETUMOR_QUEUE__SWEEP_S": "0.2",

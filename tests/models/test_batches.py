@@ -13,11 +13,11 @@ from bonetumor.detection.sharing import SharedEngine
 from bonetumor.detection.yolo import YoloDetector, build_network
 from bonetumor.domain.errors import Misconfigured
 from bonetumor.phantom.patient import draw_patient
-from bonetumor.weights.bundle import open_bundle, shipped_bundle
+from bonetumor.weights.bundle import open_bundle, synthetic_bundle
 from kit.studies import render
 
 SIDE = 4
-SHIPPED = open_bundle(shipped_bundle())
+SHIPPED = open_bundle(synthetic_bundle())
 
 
 class Numbers:
@@ -76,7 +76,7 @@ def network():
 
 
 @pytest.mark.parametrize("batch", [2, 4, 8])
-def test_batches_of_the_shipped_network_are_neutral(network, batch):
+def test_batches_of_the_synthetic_network_are_neutral(network, batch):
     build_engine(network, side_px=128, device="cpu", wanted="torch", batch=batch)
 
 

@@ -8,14 +8,14 @@ import torch
 from safetensors.torch import load
 
 from bonetumor.domain.errors import Misconfigured, WeightsMismatch
-from bonetumor.weights.bundle import open_bundle, shipped_bundle, write_bundle
+from bonetumor.weights.bundle import open_bundle, synthetic_bundle, write_bundle
 from bonetumor.worker.settings import ModelSettings, Settings
 from bonetumor.worker.thinking import build_bundle, load_model
 
 
 @pytest.fixture
 def folder(tmp_path):
-    shutil.copytree(shipped_bundle(), tmp_path / "bundle")
+    shutil.copytree(synthetic_bundle(), tmp_path / "bundle")
     return tmp_path / "bundle"
 
 
@@ -121,11 +121,11 @@ def test_a_touched_bundle_is_refused(folder, name):
         open_bundle(folder)
 
 
-def test_the_shipped_bundle_opens_and_says_what_it_is():
-    manifest = open_bundle(shipped_bundle()).manifest
+def test_the_synthetic_bundle_opens_and_says_what_it_is():
+    manifest = open_bundle(synthetic_bundle()).manifest
     assert "synthetic" in manifest.training_data
     assert "Not for primary diagnosis" in manifest.intended_use
-    size = sum(p.stat().st_size for p in shipped_bundle().iterdir())
+    size = sum(p.stat().st_size for p in synthetic_bundle().iterdir())
     assert size < 60 * 1024 * 1024
 
 

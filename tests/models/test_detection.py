@@ -17,14 +17,14 @@ from bonetumor.domain.errors import Misconfigured, NonFiniteOutput
 from bonetumor.domain.image import ClinicalImage, ImageReference, iou
 from bonetumor.evaluation.detection import ScoredImage, average_precision
 from bonetumor.phantom.patient import draw_normal, draw_patient
-from bonetumor.weights.bundle import open_bundle, shipped_bundle
+from bonetumor.weights.bundle import open_bundle, synthetic_bundle
 from bonetumor.weights.vision import nms
 from kit.studies import render
 
 
 @pytest.fixture(scope="module")
 def detector():
-    return YoloDetector(open_bundle(shipped_bundle()), device="cpu")
+    return YoloDetector(open_bundle(synthetic_bundle()), device="cpu")
 
 
 @given(
@@ -117,7 +117,7 @@ def test_a_distance_that_is_no_number_is_stopped(detector, monkeypatch):
 
 
 def test_both_engines_find_the_same_boxes():
-    bundle = open_bundle(shipped_bundle())
+    bundle = open_bundle(synthetic_bundle())
     first, second = (
         YoloDetector(bundle, device="cpu", engine=e, least_score=0.05)
         for e in ("torch", "openvino")
@@ -153,7 +153,7 @@ def test_a_mirrored_engine_says_the_same_of_a_picture_and_of_its_mirror_image(de
 
 def test_a_bundle_says_whether_its_pictures_are_mirrored():
     image = render(draw_patient(79, 0).radiograph)
-    bundle, looks = open_bundle(shipped_bundle()), []
+    bundle, looks = open_bundle(synthetic_bundle()), []
     for wanted in (False, True):
         bundle.manifest.detector["mirrored"] = wanted
         looks.append(YoloDetector(bundle, device="cpu").detect(image))
@@ -171,7 +171,7 @@ def test_openvino_is_built_without_a_word_to_anybody(monkeypatch):
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket.socket, "connect_ex", refuse)
-    YoloDetector(open_bundle(shipped_bundle()), device="cpu", engine="openvino")
+    YoloDetector(open_bundle(synthetic_bundle()), device="cpu", engine="openvino")
 
 
 def test_an_engine_that_the_device_cannot_run_is_refused():
@@ -182,7 +182,7 @@ def test_an_engine_that_the_device_cannot_run_is_refused():
         build_engine(network, side_px=64, device="cpu", wanted="tensorrt")
 
 
-def test_the_shipped_detector_finds_most_synthetic_tumours_it_has_never_seen(detector):
+def test_the_synthetic_detector_finds_most_synthetic_tumours_it_has_never_seen(detector):
     """A floor that an untrained or broken detector cannot reach; no clinical figure."""
     scored = []
     for number in range(24):
@@ -238,7 +238,7 @@ def test_a_box_moves_to_the_mean_of_those_that_overlap_it_and_no_other_does():
 
 def test_a_box_stands_where_it_stands_whatever_the_operating_point():
     image = render(draw_patient(78, 1).radiograph)
-    bundle = open_bundle(shipped_bundle())
+    bundle = open_bundle(synthetic_bundle())
     low, high = (
         YoloDetector(bundle, device="cpu", least_score=least).detect(image).detections
         for least in (0.01, 0.2)

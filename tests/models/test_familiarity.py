@@ -10,7 +10,7 @@ from bonetumor.domain.errors import NonFiniteOutput, WeightsMismatch
 from bonetumor.phantom.patient import draw_normal, draw_patient
 from bonetumor.phantom.radiograph import Radiograph
 from bonetumor.phantom.trunk import draw_trunk
-from bonetumor.weights.bundle import open_bundle, shipped_bundle
+from bonetumor.weights.bundle import open_bundle, synthetic_bundle
 from kit.studies import render
 
 CHANNELS = 6
@@ -61,9 +61,9 @@ def test_a_bundle_holds_it_beside_the_network(familiarity, summaries):
         take_familiarity(held)
 
 
-def test_the_shipped_detector_knows_drawn_trunks_from_limbs():
+def test_the_synthetic_detector_knows_drawn_trunks_from_limbs():
     """Whatever they say of themselves."""
-    detector = YoloDetector(open_bundle(shipped_bundle()), device="cpu")
+    detector = YoloDetector(open_bundle(synthetic_bundle()), device="cpu")
     trunks = [draw_trunk(np.random.default_rng([77, n]), longest_px=640) for n in range(30)]
     shown = [render(Radiograph(pixels=pixels, boxes=(), site="femur")) for pixels in trunks]
     assert sum(detector.strangeness(image) > 1 for image in shown) >= 10

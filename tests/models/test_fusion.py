@@ -25,7 +25,7 @@ from bonetumor.fusion.train import FusionTraining, moved_crop, train_fusion
 from bonetumor.phantom.patient import draw_patient
 from bonetumor.service.ports import FusionInput
 from bonetumor.slides.pictures import SlidePictures
-from bonetumor.weights.bundle import open_bundle, shipped_bundle, write_bundle
+from bonetumor.weights.bundle import open_bundle, synthetic_bundle, write_bundle
 from kit.studies import box_of, panel_of, render
 
 SUBSETS = [s for n in (1, 2, 3) for s in combinations(Modality, n)]
@@ -33,7 +33,7 @@ SUBSETS = [s for n in (1, 2, 3) for s in combinations(Modality, n)]
 
 @pytest.fixture(scope="module")
 def classifier():
-    return FusionClassifier(open_bundle(shipped_bundle()), device="cpu")
+    return FusionClassifier(open_bundle(synthetic_bundle()), device="cpu")
 
 
 def _evidence(number, modalities=tuple(Modality), out_of_distribution=False):
@@ -85,7 +85,7 @@ def test_out_of_distribution_abstains_and_says_why(classifier):
     assert "unlike those the model was trained on" in diagnosis.reason
 
 
-def test_the_shipped_classifier_is_better_than_chance_on_patients_it_has_never_seen(classifier):
+def test_the_synthetic_classifier_is_better_than_chance_on_patients_it_has_never_seen(classifier):
     """A floor that an untrained network cannot reach; no clinical figure."""
     right = 0
     for number in range(40):
@@ -237,7 +237,7 @@ def test_training_on_a_handful_gives_a_bundle_that_opens(tmp_path, design):
     plan = FusionTraining(epochs=1, design=design)
     trained = train_fusion(plan, cases, cases, stand_in_vocabulary(), lambda _: None)
     assert set(trained.config["temperatures"]) == {"+".join(s) for s in SUBSETS}
-    shipped = open_bundle(shipped_bundle())
+    shipped = open_bundle(synthetic_bundle())
     description = {
         k: getattr(shipped.manifest, k)
         for k in ("name", "version", "training_data", "intended_use", "limits", "detector")

@@ -16,7 +16,7 @@ from bonetumor.detection.vision import kept_threads, load_ultralytics
 from bonetumor.detection.yolo import build_network
 from bonetumor.domain.image import iou
 from bonetumor.phantom.patient import draw_patient
-from bonetumor.weights.bundle import open_bundle, shipped_bundle
+from bonetumor.weights.bundle import open_bundle, synthetic_bundle
 from kit.studies import render
 
 SIDE = 640
@@ -41,7 +41,7 @@ def small():
 
 @pytest.fixture(scope="module")
 def shipped():
-    bundle = open_bundle(shipped_bundle())
+    bundle = open_bundle(synthetic_bundle())
     tensors = without_familiarity(bundle.tensors("detector.safetensors"))
     return build_network(bundle.manifest.detector["architecture"], tensors)
 
@@ -140,7 +140,7 @@ def test_channels_that_are_small_or_switched_off_are_rounded_too(small):
     assert torch.allclose(fold(small).model[1].conv.weight, before, rtol=2.0**-8, atol=0)
 
 
-def test_the_shipped_weights_lose_nothing_in_bfloat16(shipped):
+def test_the_synthetic_weights_lose_nothing_in_bfloat16(shipped):
     assert is_rounded(shipped)
 
 

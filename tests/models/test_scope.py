@@ -7,7 +7,7 @@ import pytest
 from pydicom.data import get_testdata_file
 
 from bonetumor.detection.scope import BEYOND_LIMBS, describe_beyond
-from bonetumor.weights.bundle import open_bundle, shipped_bundle
+from bonetumor.weights.bundle import open_bundle, synthetic_bundle
 from bonetumor.worker.loose import assess_file
 from bonetumor.worker.thinking import load_model
 from kit import studies
@@ -17,7 +17,7 @@ REFERENCE = studies.render(studies.patient(1).radiograph).reference
 
 @pytest.fixture(scope="module")
 def bundle():
-    return open_bundle(shipped_bundle())
+    return open_bundle(synthetic_bundle())
 
 
 @pytest.fixture(scope="module")

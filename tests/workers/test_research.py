@@ -18,7 +18,7 @@ from bonetumor.detection.vision import load_ultralytics
 from bonetumor.detection.yolo import YoloDetector
 from bonetumor.domain.assessment import TumourClass
 from bonetumor.domain.errors import InvalidInput
-from bonetumor.weights.bundle import open_bundle, shipped_bundle
+from bonetumor.weights.bundle import open_bundle, synthetic_bundle
 from bonetumor.worker.evaluating import Predictions, predict
 from bonetumor.worker.loose import assess_file, read_images
 from bonetumor.worker.thinking import load_model
@@ -45,7 +45,7 @@ def test_evaluation_writes_figures_page_and_card(made, tmp_path):
     Image.fromarray(noise).save(strange / "coloured.png")
     Image.fromarray(noise[..., 0]).save(strange / "grey.png")
     named = ("--version", "other-1", "--training-data", "nobody")
-    shipped = open_bundle(shipped_bundle())
+    shipped = open_bundle(synthetic_bundle())
     (tmp_path / "work").mkdir()
     weights = {k: t * 0 for k, t in shipped.tensors("fusion.safetensors").items()}
     save_file(weights, tmp_path / "work" / "fusion.safetensors")
@@ -117,7 +117,7 @@ def test_an_empty_split_and_an_absent_cohort_say_so(made, tmp_path):
 
 def test_evaluation_and_loose_files_give_the_same_boxes_and_probabilities(made):
     cohort = read_cohort(made)
-    bundle = open_bundle(shipped_bundle())
+    bundle = open_bundle(synthetic_bundle())
     measuring = load_model(bundle, device="cpu", least_score=0.01)
     serving = load_model(bundle, device="cpu")
     threshold = float(bundle.manifest.detector["score_threshold"])
@@ -207,7 +207,7 @@ def test_a_checkpoint_becomes_a_bundle_with_its_detector(made, tmp_path):
     chest.save_as(cohort / trained_on.images[0].file)
     named = ("--cohort", cohort, "--version", "own-1", "--training-data", "squares")
     assert run("models", "convert", best, tmp_path / "bundle", *named).exit_code == 0
-    bundle, shipped = open_bundle(tmp_path / "bundle"), open_bundle(shipped_bundle())
+    bundle, shipped = open_bundle(tmp_path / "bundle"), open_bundle(synthetic_bundle())
     assert bundle.manifest.detector["image_size_px"] == 160
     assert bundle.manifest.detector["mirrored"]
     beyond = bundle.manifest.detector["beyond"]
@@ -230,7 +230,7 @@ def _all_validate(records):
 
 
 def test_the_operating_point_is_set_anew_on_another_cohort(made, tmp_path):
-    out, shipped = tmp_path / "tuned", open_bundle(shipped_bundle())
+    out, shipped = tmp_path / "tuned", open_bundle(synthetic_bundle())
     named = ("--cohort", copied(made, tmp_path, _all_validate), "--version", "own-2")
     assert run("models", "tune", out, *named).exit_code == 0
     tuned = open_bundle(out)
@@ -250,7 +250,7 @@ def test_the_operating_point_is_set_anew_on_another_cohort(made, tmp_path):
 
 
 def test_probabilities_are_calibrated_anew_on_another_cohort(made, tmp_path):
-    out, shipped = tmp_path / "calibrated", open_bundle(shipped_bundle())
+    out, shipped = tmp_path / "calibrated", open_bundle(synthetic_bundle())
     folder = copied(made, tmp_path, _all_validate)
     named = ("--cohort", folder, "--version", "own-4")
     assert run("models", "calibrate", out, *named).exit_code == 0
@@ -329,7 +329,7 @@ def test_an_imported_cohort_can_be_checked(tmp_path):
 
 
 def test_models_are_listed_shown_and_verified(tmp_path):
-    shutil.copytree(shipped_bundle(), tmp_path / "spoilt")
+    shutil.copytree(synthetic_bundle(), tmp_path / "spoilt")
     (tmp_path / "spoilt" / "vocabulary.txt").write_text("x")
     listed = run("models", "list", tmp_path).stdout
     assert "synthetic" in listed

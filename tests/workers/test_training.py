@@ -9,7 +9,7 @@ from bonetumor.domain.lesion import Detection
 from bonetumor.fusion.evidence import Preparation, crop
 from bonetumor.fusion.text import stand_in_vocabulary, tokenizer_from
 from bonetumor.service.ports import Findings
-from bonetumor.weights.bundle import open_bundle, shipped_bundle
+from bonetumor.weights.bundle import open_bundle, synthetic_bundle
 from bonetumor.worker import training
 from bonetumor.worker.cohorts import load_images
 from bonetumor.worker.drawing import CohortPlan, make_cohort
@@ -58,7 +58,7 @@ def cohort(tmp_path_factory):
 def _crops(cohort, monkeypatch, part, *answers):
     monkeypatch.setattr(training, "YoloDetector", Scripted(*answers))
     preparation = Preparation(96, 128, tokenizer_from(stand_in_vocabulary()))
-    cases = training.Cases(cohort, preparation, open_bundle(shipped_bundle()))
+    cases = training.Cases(cohort, preparation, open_bundle(synthetic_bundle()))
     made = cases.to_learn() if part == "train" else cases.to_calibrate()
     [(described, image)] = load_images(cohort, next(iter(cohort.of(part))), [])
     return [c.crop for c, _ in made], described.boxes[0], image

@@ -7,7 +7,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +16,20 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from bonetumor.domain.errors import WeightsMismatch
+from bonetumor.weights.installed import shipped_bundle, synthetic_bundle
+
+__all__ = [
+    "FORMAT",
+    "MANIFEST",
+    "Bundle",
+    "Entry",
+    "Manifest",
+    "open_bundle",
+    "read_entry",
+    "shipped_bundle",
+    "synthetic_bundle",
+    "write_bundle",
+]
 
 MANIFEST = "manifest.json"
 FORMAT = 2
@@ -82,11 +95,6 @@ class Bundle:
         if name not in self._contents:
             raise WeightsMismatch(f"weights: expected {name} in the bundle, got none")
         return self._contents[name].decode("utf-8")
-
-
-def shipped_bundle() -> Path:
-    """The folder of the bundle that comes with the package. It knows synthetic patients only."""
-    return Path(str(files("bonetumor.weights"))) / "shipped"
 
 
 def open_bundle(folder: Path) -> Bundle:

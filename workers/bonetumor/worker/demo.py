@@ -29,6 +29,7 @@ from bonetumor.simulator.ehr import SimulatedEhr
 from bonetumor.simulator.sender import echo, send_files
 from bonetumor.store.engine import open_engine
 from bonetumor.store.ledger import SqlLedger
+from bonetumor.weights.installed import synthetic_bundle
 from bonetumor.worker import wiring
 from bonetumor.worker.demo_input import DemoInput, own_study, synthetic_study
 from bonetumor.worker.showing import Shown, write_pages
@@ -69,6 +70,8 @@ def run_demo(plan: DemoPlan, say: Console) -> None:
     settings = _environment(
         work, port, archive_port, base_url if sent.bundle else None, sent.systems
     )
+    if plan.study is None:  # a drawn tumour is for weights that know such
+        settings.setdefault("BONETUMOR_MODEL__BUNDLE", str(synthetic_bundle()))
     say.print(
         f"[bold]Archive[/bold] (simulated) on port {archive_port}, "
         f"[bold]EHR[/bold] (simulated) at {base_url}",
