@@ -59,6 +59,7 @@ def test_a_wheel_holds_all_four_roots_and_the_weights(tmp_path):
         "bonetumor/worker/cli.py",
         "bonetumor/worker/pages/demo.html",
         "bonetumor/weights/synthetic/detector.safetensors",
+        "bonetumor/weights/synthetic/CREDITS.md",
     ):
         assert name in listing
     assert "bonetumor/__init__.py" not in listing

@@ -1,13 +1,19 @@
 """The whole of training from seeds, at a size that says nothing of how well it works."""
 
+import json
 from dataclasses import replace
+from functools import partial
 
 import pytest
+from PIL import Image
 
+from bonetumor.cohort.fingerprint import fingerprint_files
 from bonetumor.cohort.record import read_cohort
+from bonetumor.cohort.sources import SOURCES, CohortSource, read_sources, write_sources
 from bonetumor.detection.train import DetectorTraining
 from bonetumor.domain.errors import InvalidInput
 from bonetumor.weights.bundle import open_bundle
+from bonetumor.weights.intended_use import IntendedUse
 from bonetumor.worker import bundling
 from bonetumor.worker.bundling import BundlePlan, Round, make_bundle
 from bonetumor.worker.drawing import CohortPlan, make_cohort
@@ -41,12 +47,14 @@ def test_everything_from_seeds_and_nothing_twice(tmp_path, small):
     assert made.detector["training"]["cohort"] == "phantom-2"
     assert made.detector["training"]["started_from"] == "phantom-1"
     assert made.version == "synthetic-unnamed"
+    assert made.intended_use == "research"
     assert "synthetic patients only" in made.training_data
     untuned = open_bundle(plan.work / "untuned").manifest
     assert untuned.files["detector.safetensors"] == made.files["detector.safetensors"]
     assert untuned.files["fusion.safetensors"] != made.files["fusion.safetensors"]
     assert made.fusion["calibrated_on"] == f"phantom-{bundling.APART.seed}"
     seeds = (1, 2, bundling.CASES.seed, bundling.APART.seed, bundling.NORMALS.seed)
+    _states_its_recipe(made, plan, seeds)
     assert sorted(plan.work.glob("phantom-*")) == sorted(
         plan.work / f"phantom-{seed}" for seed in seeds
     )
@@ -56,6 +64,111 @@ def test_everything_from_seeds_and_nothing_twice(tmp_path, small):
     assert {f: f.stat().st_mtime_ns for f in plan.work.rglob("best.pt")} == before
     assert sum("trained already" in text for text in said) == 2
     assert open_bundle(plan.out).manifest.files == made.files
+
+
+def _states_its_recipe(made, plan, seeds):
+    """Every cohort that was learnt from stands in it by seed and hashes, and is a source."""
+    recipe = made.recipe
+    assert recipe["drawn"].keys() == {f"phantom-{seed}" for seed in seeds}
+    assert recipe["drawn"]["phantom-2"]["patients"] == 12
+    steps = [
+        *recipe["detector"],
+        *(recipe[k] for k in ("operating_point", "fusion", "calibration")),
+    ]
+    assert [step["cohort"] for step in steps] == [
+        "phantom-1",
+        "phantom-2",
+        *(f"phantom-{getattr(bundling, name).seed}" for name in ("NORMALS", "CASES", "APART")),
+    ]
+    assert [step["training"]["seed"] for step in recipe["detector"]] == [1, 2]
+    for step in steps:
+        folder = plan.work / step["cohort"]
+        files = [p for name in ("images", "slides", "fhir") for p in (folder / name).iterdir()]
+        assert step["files_sha256"] == fingerprint_files(files)
+    assert {s.name for s in made.sources} == {f"phantom, seed {seed}" for seed in seeds}
+    assert {s.files_sha256 for s in made.sources} == {step["files_sha256"] for step in steps}
+    assert all(s.licence_confirmed and s.kind == "synthetic" for s in made.sources)
+    assert str(plan.work) not in json.dumps(recipe)
+
+
+def test_weights_of_a_cohort_name_its_sources_and_say_which_differs(tmp_path, monkeypatch):
+    small = partial(DetectorTraining, image_size_px=160, epochs=1, batch=8)
+    monkeypatch.setattr(bundling, "DetectorTraining", small)
+    folder, said = tmp_path / "hospital", []
+    list(
+        make_cohort(
+            CohortPlan(patients=24, normals=8, seed=5, longest_px=240, validation_share=0.25),
+            folder,
+        )
+    )
+    source = CohortSource(
+        name="Hospital A",
+        kind="real",
+        credit="A. Author, 2024",
+        licence="CC-BY-4.0",
+        licence_confirmed=True,
+        changes="reduced",
+        files_sha256="0" * 64,
+    )
+    write_sources(folder, [source])
+    plan = BundlePlan(
+        out=tmp_path / "out",
+        work=tmp_path / "work",
+        cohort=folder,
+        version="own-1",
+        training_data="patients of hospital A",
+        intended_use=IntendedUse.CLINICAL,
+        scale=0.01,
+    )
+    make_bundle(plan, said.append)
+    assert any(
+        text.startswith("source differs: Hospital A: expected files_sha256") for text in said
+    )
+    bundle = open_bundle(plan.out)
+    [ours] = bundle.manifest.sources
+    assert (ours.name, ours.credit, ours.changes) == ("Hospital A", "A. Author, 2024", "reduced")
+    assert ours.files_sha256 == bundle.manifest.recipe["fusion"]["files_sha256"] != "0" * 64
+    assert ours.counts["patients"] == 32
+    assert "Hospital A" in bundle.manifest.recipe["fusion"]["differing"][0]
+    assert "A. Author, 2024" in bundle.text("CREDITS.md")
+    assert bundle.manifest.intended_use is IntendedUse.CLINICAL
+    assert "Not validated for clinical use" not in bundle.manifest.limits
+
+
+def test_synthetic_weights_are_never_claimed_for_clinical_use(tmp_path):
+    plan = BundlePlan(out=tmp_path, work=tmp_path, intended_use=IntendedUse.CLINICAL)
+    with pytest.raises(InvalidInput, match="expected --cohort with patients"):
+        make_bundle(plan, print)
+
+
+def test_a_cohort_that_was_drawn_with_other_normals_is_named(tmp_path, small, monkeypatch):
+    normals, said = tmp_path / "normals", []
+    normals.mkdir()
+    for number in range(3):
+        Image.effect_noise((300, 300), 60).save(normals / f"{number}.png")
+    plan = BundlePlan(
+        out=tmp_path / "out", work=tmp_path / "work", scale=0.001, real_normals=normals
+    )
+
+    def stop(*_):
+        raise InvalidInput("seen enough")
+
+    monkeypatch.setattr(bundling.training, "fit_detector", stop)
+    for differing in (0, 2):
+        with pytest.raises(InvalidInput, match="seen enough"):
+            make_bundle(plan, said.append)
+        assert sum("source differs: phantom-1: drawn with" in text for text in said) == differing
+        (normals / "1.png").unlink(missing_ok=True)
+    phantom, pictures = read_sources(plan.work / "phantom-1")
+    assert (phantom.kind, phantom.licence_confirmed) == ("synthetic", True)
+    assert (pictures.name, pictures.licence_confirmed, pictures.files) == ("normals", False, ())
+    assert pictures.counts == {"pictures": 3}
+    (tmp_path / SOURCES).write_text(
+        json.dumps([pictures.model_dump(mode="json", exclude_none=True) | {"files": ["normals/*"]}])
+    )
+    with pytest.raises(InvalidInput, match="seen enough"):
+        make_bundle(plan, said.append)
+    assert any(text.startswith("source differs: normals: expected files_sha256") for text in said)
 
 
 def test_rounds_go_on_from_the_width_of_what_they_start_from(tmp_path, monkeypatch):

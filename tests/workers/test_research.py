@@ -1,6 +1,7 @@
 """Training, evaluation and bundles from the command line, as a researcher would use them."""
 
 import csv
+import hashlib
 import json
 import math
 import shutil
@@ -20,9 +21,12 @@ from bonetumor.domain.assessment import TumourClass
 from bonetumor.domain.errors import InvalidInput
 from bonetumor.weights.bundle import open_bundle, synthetic_bundle
 from bonetumor.worker.evaluating import Predictions, predict
+from bonetumor.worker.finishing import BundleText
 from bonetumor.worker.loose import assess_file, read_images
 from bonetumor.worker.thinking import load_model
 from kit.cohorts import copied, run
+
+SYNTHETIC = ("--bundle", synthetic_bundle())
 
 
 def test_evaluation_writes_figures_page_and_card(made, tmp_path):
@@ -44,7 +48,7 @@ def test_evaluation_writes_figures_page_and_card(made, tmp_path):
     noise = np.random.default_rng(0).integers(0, 255, (300, 300, 3), np.uint8)
     Image.fromarray(noise).save(strange / "coloured.png")
     Image.fromarray(noise[..., 0]).save(strange / "grey.png")
-    named = ("--version", "other-1", "--training-data", "nobody")
+    named = ("--version", "other-1", "--training-data", "nobody", *SYNTHETIC)
     shipped = open_bundle(synthetic_bundle())
     (tmp_path / "work").mkdir()
     weights = {k: t * 0 for k, t in shipped.tensors("fusion.safetensors").items()}
@@ -56,7 +60,7 @@ def test_evaluation_writes_figures_page_and_card(made, tmp_path):
     assert run("models", "join", tmp_path / "work", other, *named).exit_code == 0
     said = run(
         *("evaluate", "--cohort", both, "--out", tmp_path / "out", "--strange", strange),
-        *("--compare", other),
+        *("--compare", other, *SYNTHETIC),
     )
     assert said.exit_code == 0, said.output
     result = json.loads((tmp_path / "out" / "evaluation.json").read_text())
@@ -91,7 +95,7 @@ def test_a_class_that_no_patient_has_is_named_and_the_rest_is_measured(made, tmp
         return [r.model_copy(update={"split": "test"}) for r in kept]
 
     folder = copied(made, tmp_path, without)
-    said = run("evaluate", "--cohort", folder, "--out", tmp_path / "out")
+    said = run("evaluate", "--cohort", folder, "--out", tmp_path / "out", *SYNTHETIC)
     assert said.exit_code == 0, said.output
     assert "no patient is malignant" in said.output
     result = json.loads((tmp_path / "out" / "evaluation.json").read_text())
@@ -205,7 +209,7 @@ def test_a_checkpoint_becomes_a_bundle_with_its_detector(made, tmp_path):
     chest = pydicom.dcmread(cohort / trained_on.images[0].file)
     chest.BodyPartExamined = "CHEST"
     chest.save_as(cohort / trained_on.images[0].file)
-    named = ("--cohort", cohort, "--version", "own-1", "--training-data", "squares")
+    named = ("--cohort", cohort, "--version", "own-1", "--training-data", "squares", *SYNTHETIC)
     assert run("models", "convert", best, tmp_path / "bundle", *named).exit_code == 0
     bundle, shipped = open_bundle(tmp_path / "bundle"), open_bundle(synthetic_bundle())
     assert bundle.manifest.detector["image_size_px"] == 160
@@ -214,6 +218,12 @@ def test_a_checkpoint_becomes_a_bundle_with_its_detector(made, tmp_path):
     assert "CHEST" not in beyond
     assert {"SKULL", "CT"} <= set(beyond)
     assert "detector: squares; all else: synthetic" in bundle.manifest.training_data
+    assert bundle.manifest.intended_use == "research"
+    sources = {s.name: s for s in bundle.manifest.sources}
+    before = {s.name for s in shipped.manifest.sources}
+    assert sources.keys() == before | {"checkpoint best.pt", "phantom, seed 4"}
+    assert [n for n, s in sources.items() if not s.licence_confirmed] == ["checkpoint best.pt"]
+    assert bundle.manifest.recipe["base"]["sha256"] == shipped.manifest.sha256
     for name, tensor in shipped.tensors("fusion.safetensors").items():
         assert np.array_equal(bundle.tensors("fusion.safetensors")[name], tensor)
     assert "networks run" in run("models", "verify", tmp_path / "bundle").stdout
@@ -231,9 +241,12 @@ def _all_validate(records):
 
 def test_the_operating_point_is_set_anew_on_another_cohort(made, tmp_path):
     out, shipped = tmp_path / "tuned", open_bundle(synthetic_bundle())
-    named = ("--cohort", copied(made, tmp_path, _all_validate), "--version", "own-2")
-    assert run("models", "tune", out, *named).exit_code == 0
+    cohort = copied(made, tmp_path, _all_validate)
+    named = ("--cohort", cohort, "--version", "own-2", *SYNTHETIC)
+    assert run("models", "tune", out, *named, "--intended-use", "clinical").exit_code == 0
     tuned = open_bundle(out)
+    assert tuned.manifest.intended_use == "clinical"
+    assert BundleText.of(tuned, "own-3").intended_use == "research"  # it is claimed anew, or not
     assert tuned.manifest.version == "own-2"
     assert tuned.manifest.training_data == shipped.manifest.training_data
     assert tuned.manifest.fusion == shipped.manifest.fusion
@@ -252,12 +265,15 @@ def test_the_operating_point_is_set_anew_on_another_cohort(made, tmp_path):
 def test_probabilities_are_calibrated_anew_on_another_cohort(made, tmp_path):
     out, shipped = tmp_path / "calibrated", open_bundle(synthetic_bundle())
     folder = copied(made, tmp_path, _all_validate)
-    named = ("--cohort", folder, "--version", "own-4")
+    named = ("--cohort", folder, "--version", "own-4", *SYNTHETIC)
     assert run("models", "calibrate", out, *named).exit_code == 0
     calibrated = open_bundle(out)
     assert calibrated.manifest.version == "own-4"
+    assert calibrated.manifest.intended_use == "research"
+    assert "phantom, seed 4" in calibrated.text("CREDITS.md")
     assert calibrated.manifest.detector == shipped.manifest.detector
-    assert calibrated.manifest.files == shipped.manifest.files
+    for name in ("detector.safetensors", "fusion.safetensors", "vocabulary.txt"):
+        assert calibrated.manifest.files[name] == shipped.manifest.files[name]
     ours, theirs = calibrated.manifest.fusion, shipped.manifest.fusion
     assert {k for k, v in ours.items() if v != theirs.get(k)} == {
         "temperatures",
@@ -333,6 +349,16 @@ def test_models_are_listed_shown_and_verified(tmp_path):
     (tmp_path / "spoilt" / "vocabulary.txt").write_text("x")
     listed = run("models", "list", tmp_path).stdout
     assert "synthetic" in listed
+    assert "research" in listed
     assert "not usable" in listed
-    assert json.loads(run("models", "show").stdout)["name"] == "bonetumor"
+    shown = run("models", "show", synthetic_bundle())
+    assert json.loads(shown.stdout)["intended_use"] == "research"
+    assert "Abedeen et al., Scientific Data 10, 521, 2023" in shown.stderr
+    manifest = tmp_path / "spoilt" / "manifest.json"
+    older = json.loads(manifest.read_text()) | {"intended_use": "Clinical trials."}
+    older["files"]["vocabulary.txt"] = hashlib.sha256(b"x").hexdigest()
+    manifest.write_text(json.dumps(older))
+    shown = json.loads(run("models", "show", tmp_path / "spoilt").stdout)
+    assert shown["intended_use"] == "research"
+    assert shown["intended_use_statement"] == "Clinical trials."
     assert "networks run" in run("models", "verify").stdout

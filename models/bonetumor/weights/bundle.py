@@ -6,17 +6,19 @@ Nothing is unpickled, ever. A file that is absent, added or changed refuses the 
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_origin
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from bonetumor.domain.errors import WeightsMismatch
 from bonetumor.weights.installed import shipped_bundle, synthetic_bundle
+from bonetumor.weights.intended_use import IntendedUse
+from bonetumor.weights.source import CREDITS, Source, credits_text, unstated_source
 
 __all__ = [
     "FORMAT",
@@ -33,22 +35,36 @@ __all__ = [
 
 MANIFEST = "manifest.json"
 FORMAT = 2
+_SOURCES = TypeAdapter(list[Source])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """What a bundle is, what it was trained on, and what it must not be used for."""
+    """What a bundle is, what it was trained on, and what it must not be used for.
+
+    `intended_use_statement` is the sentence that stood as the intended use before that was a closed
+    choice. `sources` is empty in bundles from before there were any. `recipe` says how to make the
+    weights again: plans, seeds, and the hashes of the cohorts.
+    """
 
     name: str
     version: str
     training_data: str
-    intended_use: str
+    intended_use: IntendedUse
+    intended_use_statement: str
     limits: str
     files: dict[str, str]
     detector: dict[str, Any]
     fusion: dict[str, Any]
     metrics: dict[str, Any]
+    sources: tuple[Source, ...] = ()
+    recipe: dict[str, Any] = field(default_factory=dict)
     sha256: str
+
+    @property
+    def known_sources(self) -> tuple[Source, ...]:
+        """The sources; a bundle that names none is itself one of which nothing is stated."""
+        return self.sources or (unstated_source(f"bundle {self.version}", None, {}),)
 
 
 class Entry(BaseModel):
@@ -126,12 +142,18 @@ def write_bundle(
     tensors: dict[str, dict[str, torch.Tensor]],
     texts: dict[str, str],
     description: dict[str, Any],
+    sources: tuple[Source, ...] = (),
 ) -> None:
-    """Writes a bundle: safetensors in 16 bits where they fit, texts, and the manifest.
+    """Writes a bundle: safetensors in 16 bits where they fit, texts, the manifest, and for its
+    sources the credits.
 
     `description` holds the manifest's other fields: name, version, training_data, …
     """
     folder.mkdir(parents=True, exist_ok=True)
+    if sources:
+        texts = {**texts, CREDITS: credits_text(sources)}
+        stated = [source.model_dump(mode="json", exclude_none=True) for source in sources]
+        description = {**description, "sources": stated}
     contents = {name: save(_shortened(state)) for name, state in tensors.items()}
     contents |= {name: text.encode("utf-8") for name, text in texts.items()}
     for name, data in contents.items():
@@ -165,6 +187,8 @@ def _read_manifest(folder: Path) -> Manifest:
             raise WeightsMismatch(
                 f"weights: expected manifest format {FORMAT}, got another in {path}"
             )
+        content["sources"] = _read_sources(content.get("sources", []))
+        content |= _read_intended_use(content)
         manifest = Manifest(**content, sha256=hashlib.sha256(raw).hexdigest())
         _check_kinds(manifest)
         return manifest
@@ -178,9 +202,33 @@ def _read_manifest(folder: Path) -> Manifest:
         ) from error
 
 
+def _read_sources(stated: Any) -> tuple[Source, ...]:
+    """WeightsMismatch with the first field that is wrong: a credit must not be lost."""
+    try:
+        return tuple(_SOURCES.validate_python(stated))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in ("sources", *first["loc"]))
+        raise WeightsMismatch(f"manifest: {place}: {first['msg']}") from error
+
+
+def _read_intended_use(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Nothing but the word opens more than research: a bundle without the field, or with a sentence
+    as there was before, is for research, and the sentence is kept."""
+    stated = content.get("intended_use", IntendedUse.RESEARCH.value)
+    if stated in list(IntendedUse):
+        return {
+            "intended_use": IntendedUse(stated),
+            "intended_use_statement": content.get("intended_use_statement", ""),
+        }
+    if not isinstance(stated, str):
+        raise TypeError("intended_use")
+    return {"intended_use": IntendedUse.RESEARCH, "intended_use_statement": stated}
+
+
 def _check_kinds(manifest: Manifest) -> None:
     """TypeError where a field is not of its kind: JSON has kinds of its own."""
-    for field in fields(manifest):
-        value, kind = getattr(manifest, field.name), str if field.type is str else dict
-        if not isinstance(value, kind):
-            raise TypeError(field.name)
+    for each in fields(manifest):
+        kind: Any = get_origin(each.type) or each.type
+        if not isinstance(getattr(manifest, each.name), kind):
+            raise TypeError(each.name)

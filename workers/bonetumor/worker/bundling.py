@@ -1,18 +1,24 @@
 """The whole of training in one go: cohorts, detector, operating point, fusion, bundle."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from itertools import dropwhile
 from pathlib import Path
+from typing import Any
 
 from bonetumor.cohort.record import FILE, Cohort
+from bonetumor.cohort.sources import read_sources
 from bonetumor.detection.train import DetectorTraining, read_checkpoint
 from bonetumor.domain.errors import InvalidInput
 from bonetumor.fusion.train import FusionTraining
-from bonetumor.weights.bundle import open_bundle, shipped_bundle
+from bonetumor.weights.bundle import Bundle, open_bundle, synthetic_bundle
+from bonetumor.weights.intended_use import IntendedUse
+from bonetumor.weights.source import merge_sources
 from bonetumor.worker import training
-from bonetumor.worker.drawing import CohortPlan, make_cohort
+from bonetumor.worker.drawing import CohortPlan, make_cohort, measure_normals, sources_of_normals
 from bonetumor.worker.finishing import BundleText, calibrate, convert, join, tune
+from bonetumor.worker.origins import Origin, read_origin, trace_origin
 
 Say = Callable[[str], None]
 
@@ -62,6 +68,7 @@ ROUNDS = (
         for cohort, epochs, seed in ((1414, 2, 1414), (1414, 3, 1415), (1515, 2, 1515))
     ),
 )
+_MADE_WITH = ("bonetumor", "torch", "ultralytics-opencv-headless")
 _LEAST = 30
 CASES = CohortPlan(patients=1900, normals=0, seed=404, validation_share=0.2)
 APART = CohortPlan(patients=4000, normals=0, seed=707, validation_share=1.0)
@@ -87,6 +94,7 @@ class BundlePlan:
     start_from: Path | None = None
     version: str | None = None
     training_data: str | None = None
+    intended_use: IntendedUse = IntendedUse.RESEARCH
     scale: float = 1.0
 
 
@@ -100,42 +108,62 @@ def make_bundle(plan: BundlePlan, say: Say) -> None:
 
 def _from_cohort(plan: BundlePlan, cohort: Cohort, say: Say) -> None:
     """One cohort for everything; its validation split sets the operating point."""
-    text = _text(plan)
+    text = _begun(plan)
     start = training.detector_of(plan.start_from)
     training_plan = DetectorTraining()
     if start is not None:
         training_plan = replace(
             training_plan, architecture=start.architecture, learning_rate=_GOING_ON
         )
-    checkpoint = training.fit_detector(
-        cohort, _shorter(training_plan, plan.scale), plan.work / "detector", start, say
-    )
+    training_plan = _shorter(training_plan, plan.scale)
+    work = plan.work / "detector"
+    checkpoint = training.fit_detector(cohort, training_plan, work, start, say)
+    origin = read_origin(work / training.DETECTOR_ORIGIN, of=work.name)
+    text = _learnt(text, origin, detector=[_step(origin, training=asdict(training_plan))])
     found = plan.work / "found"
-    convert(found, cohort, checkpoint, open_bundle(shipped_bundle()), text, say)
-    _join(plan, cohort, found, plan.out, say)
+    convert(found, cohort, checkpoint, _lender(), text, say)
+    _join(plan, cohort, found, plan.out, text, say)
 
 
 def _from_seeds(plan: BundlePlan, say: Say) -> None:
     """Cohort upon cohort, each of patients that the detector has not seen; other patients for the
     fusion network, others again to calibrate it, and other normals for the operating point."""
-    text = _text(plan)
+    text, rounds = _begun(plan), []
+    sizes = [*(each.cohort for each in ROUNDS), NORMALS, CASES, APART]
+    text = replace(text, recipe={**text.recipe, "drawn": dict(map(_size, sizes))})
+    for differs in measure_normals(plan.real_normals).differing if plan.real_normals else ():
+        say(f"source differs: {differs}")
     start = training.detector_of(plan.start_from)
     for each in _rounds_from(start):
         cohort = _drawn(plan, each.cohort, say)
         work = plan.work / f"detector-{each.training.seed}"
-        checkpoint = training.fit_detector(
-            cohort, _shorter(each.training, plan.scale), work, start, say
-        )
+        training_plan = _shorter(each.training, plan.scale)
+        checkpoint = training.fit_detector(cohort, training_plan, work, start, say)
+        origin = read_origin(work / training.DETECTOR_ORIGIN, of=work.name)
+        rounds.append(_step(origin, training=asdict(training_plan)))
         start = training.Start(
             name=cohort.folder.name,
             architecture=each.training.architecture,
             weights=read_checkpoint(checkpoint),
+            sources=origin.sources,
         )
+    text = _learnt(text, origin, detector=rounds)
     untuned, found, joined = (plan.work / name for name in ("untuned", "found", "joined"))
-    convert(untuned, cohort, checkpoint, open_bundle(shipped_bundle()), text, say)
-    tune(found, _drawn(plan, NORMALS, say), open_bundle(untuned), text, say)
-    _join(plan, _drawn(plan, CASES, say), found, joined, say)
-    calibrate(plan.out, _drawn(plan, APART, say), open_bundle(joined), text, say)
+    convert(untuned, cohort, checkpoint, _lender(), text, say)
+    normals = _drawn(plan, NORMALS, say)
+    origin = trace_origin(normals, say)
+    text = _learnt(text, origin, operating_point=_step(origin))
+    tune(found, normals, open_bundle(untuned), text, say)
+    text = _join(plan, _drawn(plan, CASES, say), found, joined, text, say)
+    apart = _drawn(plan, APART, say)
+    origin = trace_origin(apart, say)
+    text = _learnt(text, origin, calibration=_step(origin))
+    calibrate(plan.out, apart, open_bundle(joined), text, say)
+
+
+def _lender() -> Bundle:
+    """Has the fusion network that stands in until ours is trained; nothing of it remains."""
+    return open_bundle(synthetic_bundle())
 
 
 def _rounds_from(start: training.Start | None) -> tuple[Round, ...]:
@@ -153,17 +181,57 @@ def _rounds_from(start: training.Start | None) -> tuple[Round, ...]:
     return rounds
 
 
-def _join(plan: BundlePlan, cohort: Cohort, found: Path, out: Path, say: Say) -> None:
-    """Trains the fusion network on the boxes of the detector in `found`; `out` has both."""
+def _join(
+    plan: BundlePlan, cohort: Cohort, found: Path, out: Path, text: BundleText, say: Say
+) -> BundleText:
+    """Trains the fusion network on the boxes of the detector in `found`; `out` has both. Answers
+    the text with what it was trained on."""
     detector = open_bundle(found)
     training_plan = FusionTraining(epochs=_scaled(FusionTraining().epochs, plan.scale, least=2))
     fusion = training.fit_fusion(cohort, training_plan, detector, plan.work / "fusion", say)
-    join(out, fusion, detector, _text(plan))
+    origin = read_origin(plan.work / "fusion" / training.FUSION_ORIGIN, of="fusion")
+    text = _learnt(text, origin, fusion=_step(origin, training=asdict(training_plan)))
+    join(out, fusion, detector, text)
+    return text
+
+
+def _begun(plan: BundlePlan) -> BundleText:
+    """What the bundle says before anything is trained. The recipe names no folder of this machine:
+    cohorts and normals stand in it by their hashes."""
+    start = open_bundle(plan.start_from).manifest if plan.start_from else None
+    recipe = {
+        "command": "train bundle",
+        "made_with": {name: version(name) for name in _MADE_WITH},
+        "scale": plan.scale,
+        "start_from": {"version": start.version, "sha256": start.sha256} if start else None,
+    }
+    return replace(_text(plan), intended_use=plan.intended_use, recipe=recipe)
+
+
+def _learnt(text: BundleText, origin: Origin, **steps: Any) -> BundleText:
+    """The text with one step more in its recipe, and the sources of that."""
+    return replace(
+        text, sources=merge_sources(text.sources, origin.sources), recipe={**text.recipe, **steps}
+    )
+
+
+def _step(origin: Origin, **plans: Any) -> dict[str, Any]:
+    """A cohort by its hashes, and what was trained on it."""
+    return {**origin.summary(), **plans}
+
+
+def _size(size: CohortPlan) -> tuple[str, dict[str, Any]]:
+    """How a cohort of the recipe is drawn, before `scale`."""
+    return _name(size), {k: v for k, v in asdict(size).items() if k != "real_normals"}
+
+
+def _name(size: CohortPlan) -> str:
+    return f"phantom-{size.seed}"
 
 
 def _drawn(plan: BundlePlan, size: CohortPlan, say: Say) -> Cohort:
     """The synthetic cohort of a seed, drawn unless it is there."""
-    folder = plan.work / f"phantom-{size.seed}"
+    folder = plan.work / _name(size)
     if not (folder / FILE).is_file():
         size = replace(
             size,
@@ -174,7 +242,21 @@ def _drawn(plan: BundlePlan, size: CohortPlan, say: Say) -> Cohort:
         for done in make_cohort(size, folder):
             if done % 200 == 0:
                 say(f"{folder.name}: {done} of {size.patients + size.normals} patients drawn")
+    else:
+        _compare_normals(folder, plan.real_normals, say)
     return training.open_cohort(folder, say)
+
+
+def _compare_normals(folder: Path, real_normals: Path | None, say: Say) -> None:
+    """Says which normals a cohort that is there was drawn with, if they are others now."""
+    now = sources_of_normals(real_normals) if real_normals else ()
+    drawn, there = (
+        {(s.name, s.files_sha256) for s in sources if not s.files}
+        for sources in (read_sources(folder), now)
+    )
+    for name, files_sha256 in sorted(drawn ^ there, key=str):
+        state = "drawn with" if (name, files_sha256) in drawn else "drawn without"
+        say(f"source differs: {folder.name}: {state} {name}, {str(files_sha256)[:16]}…")
 
 
 def _shorter(training_plan: DetectorTraining, scale: float) -> DetectorTraining:
@@ -183,6 +265,7 @@ def _shorter(training_plan: DetectorTraining, scale: float) -> DetectorTraining:
 
 def _text(plan: BundlePlan) -> BundleText:
     """Real cohorts must say what they are: every report will repeat it."""
+    is_clinical = plan.intended_use is IntendedUse.CLINICAL
     if plan.cohort is not None:
         if not plan.version or not plan.training_data:
             raise InvalidInput(
@@ -191,7 +274,13 @@ def _text(plan: BundlePlan) -> BundleText:
         return BundleText(
             version=plan.version,
             training_data=plan.training_data,
-            limits="Measured on its own cohort only. Not validated for clinical use.",
+            limits="Measured on its own cohort only."
+            + ("" if is_clinical else " Not validated for clinical use."),
+        )
+    if is_clinical:
+        raise InvalidInput(
+            "train bundle: expected --cohort with patients for --intended-use clinical, "
+            "got synthetic ones alone"
         )
     text = SYNTHETIC
     if plan.real_normals is not None:

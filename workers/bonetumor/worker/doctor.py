@@ -98,8 +98,8 @@ def _weights(settings: Settings) -> str:
     manifest = thinking.build_bundle(settings).manifest
     thinking.build_model(settings)
     return (
-        f"{manifest.name} {manifest.version}, trained on {manifest.training_data}; "
-        f"mode {settings.mode}"
+        f"{manifest.name} {manifest.version}, for {manifest.intended_use} use, trained on "
+        f"{manifest.training_data}; mode {settings.mode}"
     )
 
 

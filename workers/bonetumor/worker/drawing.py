@@ -14,7 +14,21 @@ import numpy as np
 from PIL import Image
 from pydicom.uid import JPEGLSLossless
 
-from bonetumor.cohort.record import ImageRecord, LabRecord, PatientRecord, Split, write_cohort
+from bonetumor.cohort.record import (
+    Cohort,
+    ImageRecord,
+    LabRecord,
+    PatientRecord,
+    Split,
+    write_cohort,
+)
+from bonetumor.cohort.sources import (
+    SOURCES,
+    CohortSource,
+    MeasuredSources,
+    measure_sources,
+    write_sources,
+)
 from bonetumor.domain.errors import InvalidInput
 from bonetumor.phantom.dicom import image_to_dicom, to_dicom
 from bonetumor.phantom.fhir import to_fhir
@@ -24,6 +38,7 @@ from bonetumor.phantom.patient import PhantomPatient, draw_normal, draw_patient
 _TWO_VIEWS = 0.35
 _NO_SLIDES = 0.2
 _NO_BLOOD = 0.15
+_NORMALS_CHANGED = "cropped, mirrored, exposed anew, in part with synthetic tumours painted in"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +72,7 @@ def make_cohort(plan: CohortPlan, folder: Path) -> Iterator[int]:
     for name in ("images", "slides", "fhir"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     real = find_normals(plan.real_normals) if plan.real_normals else None
+    normals = sources_of_normals(plan.real_normals) if plan.real_normals else ()
     records: list[PatientRecord] = []
     # Begun anew, not forked: a fork has the locks of its parent's threads, but not the threads.
     with ProcessPoolExecutor(
@@ -69,6 +85,49 @@ def make_cohort(plan: CohortPlan, folder: Path) -> Iterator[int]:
                 records.append(record.model_copy(update={"split": split}))
                 yield len(records)
     write_cohort(folder, records)
+    write_sources(folder, (_phantom(plan), *normals))
+
+
+def _phantom(plan: CohortPlan) -> CohortSource:
+    return CohortSource(
+        name=_centre(plan),
+        kind="synthetic",
+        credit="Drawn by bonetumor's phantom.",
+        licence="Drawn by this program; nobody else's rights, but for real normals named apart.",
+        licence_confirmed=True,
+        changes="none",
+    )
+
+
+def sources_of_normals(folder: Path) -> tuple[CohortSource, ...]:
+    """What the real normals of a folder come from, by `sources.json` there or in the folder above,
+    with the hash of the pictures. A drawn cohort states them as in its pictures, not among them.
+
+    Raises:
+        InvalidInput: there is no picture, or one of no source.
+    """
+    return tuple(
+        CohortSource(
+            **source.model_dump(exclude={"changes", "counts"}),
+            changes=f"{source.changes}; {_NORMALS_CHANGED}",
+            counts={"pictures": source.counts["images"]},
+            files=(),
+        )
+        for source in measure_normals(folder).sources
+    )
+
+
+def measure_normals(folder: Path) -> MeasuredSources:
+    """The sources of a folder of real normals as they are, and how they differ from what is stated.
+
+    Raises:
+        InvalidInput: there is no picture, or one of no source.
+    """
+    above = not (folder / SOURCES).is_file() and (folder.parent / SOURCES).is_file()
+    base = folder.parent if above else folder
+    files = [path.relative_to(base).as_posix() for path in find_normals(folder).pictures]
+    pictures = [PatientRecord(patient=f, images=(ImageRecord(file=f),)) for f in files]
+    return measure_sources(Cohort(base, tuple(pictures), ()))
 
 
 def _end_with_parent() -> None:

@@ -107,6 +107,8 @@ def _about(
             "version": manifest.version,
             "sha256": manifest.sha256,
             "training_data": manifest.training_data,
+            "intended_use": manifest.intended_use.value,
+            "intended_use_statement": manifest.intended_use_statement,
         },
         "cohort": {
             "name": cohort.folder.name,

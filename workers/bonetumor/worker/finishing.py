@@ -28,9 +28,12 @@ from bonetumor.fusion.classifier import FusionClassifier
 from bonetumor.fusion.train import Trained
 from bonetumor.phantom.trunk import draw_trunk
 from bonetumor.weights.bundle import Bundle, open_bundle, write_bundle
+from bonetumor.weights.intended_use import STATEMENTS, IntendedUse
+from bonetumor.weights.source import Source, merge_sources
 from bonetumor.worker.cohorts import load_images
+from bonetumor.worker.origins import Origin, read_origin
 from bonetumor.worker.thinking import choose_device
-from bonetumor.worker.training import Cases, Say, labelled, miss_rate_of, report
+from bonetumor.worker.training import DETECTOR_ORIGIN, Cases, Say, labelled, miss_rate_of, report
 
 _FALSE_POSITIVES_PER_NORMAL = 0.1
 _FAMILIAR = 0.995
@@ -40,23 +43,53 @@ _LEAST_SCORE = 0.01
 _STRAY = 0.01
 _ANY_DISTANCE = 1e12
 _STRANGE = ("familiarity_threshold", "trunk_threshold")
-_INTENDED_USE = "Research, demonstration and integration tests. Not for primary diagnosis."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BundleText:
-    """What a bundle says of itself."""
+    """What a bundle says of itself: `recipe` is how it was made, `sources` what it learnt from."""
 
     version: str
     training_data: str
     limits: str
+    intended_use: IntendedUse = IntendedUse.RESEARCH
+    sources: tuple[Source, ...] = ()
+    recipe: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @classmethod
-    def of(cls, base: Bundle, version: str) -> "BundleText":
-        """For another version of a bundle, with the same networks."""
+    def of(
+        cls, base: Bundle, version: str, intended_use: IntendedUse = IntendedUse.RESEARCH
+    ) -> "BundleText":
+        """For another version of a bundle, with the same networks. The intended use is never that
+        of the base: whoever changes a bundle claims it anew, or not."""
         return cls(
-            version=version, training_data=base.manifest.training_data, limits=base.manifest.limits
+            version=version,
+            training_data=base.manifest.training_data,
+            limits=base.manifest.limits,
+            intended_use=intended_use,
+            sources=base.manifest.known_sources,
         )
+
+    def after(self, command: str, base: Bundle, *origins: Origin) -> "BundleText":
+        """The text of what a command makes of `base` and cohorts."""
+        recipe = {
+            "command": command,
+            "base": {"version": base.manifest.version, "sha256": base.manifest.sha256},
+            "cohorts": [origin.summary() for origin in origins],
+        }
+        sources = merge_sources(self.sources, *(origin.sources for origin in origins))
+        return dataclasses.replace(self, sources=sources, recipe=recipe)
+
+    def described(self) -> dict[str, Any]:
+        """The manifest's fields but for the sources, which `write_bundle` takes apart."""
+        return {
+            "version": self.version,
+            "training_data": self.training_data,
+            "limits": self.limits,
+            "intended_use": self.intended_use.value,
+            "intended_use_statement": STATEMENTS[self.intended_use],
+            "recipe": self.recipe,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,12 +110,12 @@ class _Draft:
             texts={"vocabulary.txt": self.fusion.vocabulary},
             description={
                 "name": "bonetumor",
-                **dataclasses.asdict(self.text),
-                "intended_use": _INTENDED_USE,
+                **self.text.described(),
                 "detector": self.detector,
                 "fusion": self.fusion.config,
                 "metrics": metrics,
             },
+            sources=self.text.sources,
         )
 
 
@@ -309,7 +342,17 @@ def _measure(
     return scored, measures
 
 
+def origin_of(checkpoint: Path) -> Origin:
+    """What a detector's checkpoint was trained on, as `fit_detector` noted it."""
+    return read_origin(_work_of(checkpoint) / DETECTOR_ORIGIN, of=f"checkpoint {checkpoint.name}")
+
+
+def _work_of(checkpoint: Path) -> Path:
+    """The folder that `fit_detector` worked in: ultralytics puts checkpoints in run/weights."""
+    return checkpoint.absolute().parent.parent.parent
+
+
 def _training_of(checkpoint: Path) -> dict[str, Any]:
     """What `fit_detector` noted beside its checkpoints."""
-    note = checkpoint.absolute().parent.parent.parent / "training.json"
+    note = _work_of(checkpoint) / "training.json"
     return dict(json.loads(note.read_text())) if note.is_file() else {}

@@ -10,6 +10,8 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
+from bonetumor.weights.intended_use import IntendedUse
+
 _T = TypeVar("_T")
 _out = Console()
 
@@ -20,6 +22,14 @@ Folder = Annotated[Path, typer.Argument(help="Folder of the cohort")]
 CohortFolder = Annotated[Path, typer.Option("--cohort", help="Folder with cohort.jsonl")]
 Work = Annotated[
     Path, typer.Option(help="Folder for checkpoints; a run that was cut off goes on from there")
+]
+IntendedUseOption = Annotated[
+    IntendedUse,
+    typer.Option(
+        help="clinical is for whoever answers for the weights as a medical device under the law of "
+        'the place (in the EU, Regulation 2017/745), and for nobody else: mode = "clinical" opens '
+        "for it"
+    ),
 ]
 StartFrom = Annotated[Path | None, typer.Option(help="Bundle whose detector training begins with")]
 RealNormals = Annotated[
@@ -109,9 +119,11 @@ def cohort_join(
     """Writes cohort.jsonl for several cohorts as one. Their files stay where they are."""
     from bonetumor.cohort.joining import join_cohorts
     from bonetumor.cohort.record import read_cohort, write_cohort
+    from bonetumor.cohort.sources import join_sources, write_sources
 
     found = [read_cohort(each) for each in cohorts]
     count = write_cohort(folder, join_cohorts(found, folder))
+    write_sources(folder, join_sources(found, folder))
     for each in found:
         for problem in each.problems:
             say(f"not used: {each.folder.name}: {problem}")
@@ -222,6 +234,7 @@ def train_bundle(
     training_data: Annotated[
         str | None, typer.Option(help="What it was trained on, as every report will say")
     ] = None,
+    intended_use: IntendedUseOption = IntendedUse.RESEARCH,
     scale: Annotated[
         float, typer.Option(help="1 is the whole recipe; less is quicker and worse")
     ] = 1.0,
@@ -237,6 +250,7 @@ def train_bundle(
         start_from=start_from,
         version=version,
         training_data=training_data,
+        intended_use=intended_use,
         scale=scale,
     )
     make_bundle(plan, say)

@@ -275,7 +275,7 @@ class Settings(BaseSettings):
     )
 
     mode: Literal["research", "clinical"] = Field(
-        "research", description="clinical refuses weights that were trained on synthetic data"
+        "research", description="clinical refuses bundles whose intended use is not clinical"
     )
     folder: Path = Field(Path("var"), description="Where spool, ledger and embedded queues lie")
     ledger_url: str = Field("", description="Database URL; empty for SQLite in the folder")

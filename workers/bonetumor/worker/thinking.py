@@ -18,6 +18,7 @@ from bonetumor.fusion.wording import CheckedWriter, Write, language_model_writer
 from bonetumor.service.ports import Model, SlideReader
 from bonetumor.slides.pictures import SlidePictures
 from bonetumor.weights.bundle import Bundle, open_bundle, shipped_bundle
+from bonetumor.weights.intended_use import IntendedUse
 from bonetumor.worker.settings import Settings
 
 _MAX_TILES = 64
@@ -37,7 +38,7 @@ def build_model(settings: Settings) -> Model:
 
     Raises:
         WeightsMismatch: a file is not the one that the manifest names.
-        Misconfigured: clinical mode with weights that know synthetic patients only.
+        Misconfigured: clinical mode with a bundle that is not for clinical use.
     """
     bundle = build_bundle(settings)
     if settings.model.threads:
@@ -99,16 +100,21 @@ def verify_bundle(folder: Path | None) -> str:
     )
     model.detector.detect(ClinicalImage(reference=blank, pixels=np.zeros((64, 64), np.uint8)))
     names = ", ".join(sorted(bundle.manifest.files))
-    return f"bundle {bundle.manifest.version}: {names} as in the manifest; networks run"
+    return (
+        f"bundle {bundle.manifest.version}, for {bundle.manifest.intended_use} use: "
+        f"{names} as in the manifest; networks run"
+    )
 
 
 def build_bundle(settings: Settings) -> Bundle:
     """The configured bundle, checked against its manifest and the mode."""
     bundle = open_bundle(settings.model.bundle or shipped_bundle())
-    if settings.mode == "clinical" and "synthetic" in bundle.manifest.training_data.lower():
+    manifest = bundle.manifest
+    if settings.mode == "clinical" and manifest.intended_use is not IntendedUse.CLINICAL:
         raise Misconfigured(
-            "mode: expected weights trained on patients for clinical mode, got a bundle trained on "
-            f"{bundle.manifest.training_data}"
+            'mode: expected model.bundle with intended_use "clinical" for clinical mode, got '
+            f'{manifest.version} with intended_use "{manifest.intended_use}", trained on '
+            f'{manifest.training_data}; with it mode "research" works'
         )
     return bundle
 

@@ -23,21 +23,25 @@ from bonetumor.fusion.text import read_text_encoder, stand_in_vocabulary, tokeni
 from bonetumor.fusion.train import FusionTraining, Trained, train_fusion
 from bonetumor.service.assess import look
 from bonetumor.weights.bundle import Bundle, open_bundle, read_entry
+from bonetumor.weights.source import Source, merge_sources
 from bonetumor.worker.cohorts import load_images, load_slides, panel_of
+from bonetumor.worker.origins import note_origin, sources_of_weights, trace_origin
 from bonetumor.worker.thinking import build_slides, choose_device
 
 Say = Callable[[str], None]
+DETECTOR_ORIGIN, FUSION_ORIGIN = "detector-origin.json", "fusion-origin.json"
 _MEETS = 0.1  # a found box that covers less of the true one shows something else
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Start:
-    """The weights that a detector's training begins with, what they are called, and of which
-    architecture they are."""
+    """The weights that a detector's training begins with, what they are called, of which
+    architecture they are, and what they were learnt from."""
 
     name: str
     architecture: str
     weights: dict[str, torch.Tensor]
+    sources: tuple[Source, ...] = ()
 
 
 def detector_of(bundle: Path | None) -> Start | None:
@@ -47,15 +51,22 @@ def detector_of(bundle: Path | None) -> Start | None:
     opened = open_bundle(bundle)
     weights = without_familiarity(opened.tensors("detector.safetensors"))
     entry = read_entry(DetectorEntry, "detector", opened.manifest.detector)
-    return Start(name=opened.manifest.version, architecture=entry.architecture, weights=weights)
+    return Start(
+        name=opened.manifest.version,
+        architecture=entry.architecture,
+        weights=weights,
+        sources=opened.manifest.known_sources,
+    )
 
 
 def fit_detector(
     cohort: Cohort, plan: DetectorTraining, work: Path, start: Start | None, say: Say
 ) -> Path:
-    """Trains the detector on the cohort's train split; answers the checkpoint in `work`."""
+    """Trains the detector on the cohort's train split; answers the checkpoint in `work`, where
+    `detector-origin.json` names the sources of the cohort and of the start."""
     problems: list[str] = []
     work.mkdir(parents=True, exist_ok=True)
+    _note(cohort, start.sources if start else (), work / DETECTOR_ORIGIN, say)
     (work / "training.json").write_text(json.dumps(_noted(plan, cohort.folder, start)))
     checkpoint = train_detector(
         plan,
@@ -78,12 +89,14 @@ def fit_fusion(
     *,
     biobert: Path | None = None,
 ) -> Trained:
-    """Trains the fusion network on the cohort and leaves it in `work`.
+    """Trains the fusion network on the cohort and leaves it in `work`, with `fusion-origin.json`.
 
     `detector`: the bundle whose boxes it learns on, which are those that it will be asked about.
     `biobert`: folder of the BERT that the text encoder begins as; else the small stand-in.
     """
     work.mkdir(parents=True, exist_ok=True)
+    begun = sources_of_weights(biobert) if biobert else ()
+    _note(cohort, begun, work / FUSION_ORIGIN, say)
     vocabulary, weights = stand_in_vocabulary(), None
     if biobert is not None:
         text = read_text_encoder(biobert)
@@ -116,6 +129,12 @@ def read_fusion(work: Path) -> Trained:
         return Trained(state=load_file(work / "fusion.safetensors"), **kept)
     except OSError as error:
         raise InvalidInput(f"training: expected a trained fusion network in {work}") from error
+
+
+def _note(cohort: Cohort, before: tuple[Source, ...], file: Path, say: Say) -> None:
+    """Notes the cohort as it is now; `before` are the sources of what training begins with."""
+    origin = trace_origin(cohort, say)
+    note_origin(origin.model_copy(update={"sources": merge_sources(before, origin.sources)}), file)
 
 
 def _noted(plan: DetectorTraining, cohort: Path, start: Start | None) -> dict[str, Any]:
