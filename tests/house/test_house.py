@@ -1,6 +1,8 @@
 """The house stays readable, and its four roots stay one namespace."""
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 from importlib.metadata import files
@@ -63,6 +65,67 @@ def test_a_wheel_holds_all_four_roots_and_the_weights(tmp_path):
     ):
         assert name in listing
     assert "bonetumor/__init__.py" not in listing
+
+
+MADE = ("confirmed", "unconfirmed", "silent", "broken")
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A project with our build settings and bundles of a few bytes."""
+    folder = tmp_path / "project"
+    (folder / "deploy").mkdir(parents=True)
+    for name in ("pyproject.toml", "README.md", "LICENSE", "deploy/hatch_build.py"):
+        shutil.copy(ROOT / name, folder / name)
+    for root in ROOTS:
+        (folder / root / "bonetumor").mkdir(parents=True)
+    weights = folder / "models" / "bonetumor" / "weights"
+    manifests = {
+        "synthetic": {},
+        "confirmed": {"sources": [{"name": "A", "licence_confirmed": True}]},
+        "unconfirmed": {
+            "sources": [
+                {"name": "A", "licence_confirmed": True},
+                {"name": "B", "licence_confirmed": False},
+            ]
+        },
+        "silent": {"version": "1"},
+    }
+    for name in ("synthetic", *MADE):
+        (weights / name).mkdir(parents=True)
+        (weights / name / "detector.safetensors").write_bytes(b"weights")
+        if name in manifests:
+            (weights / name / "manifest.json").write_text(json.dumps(manifests[name]))
+    return folder
+
+
+@pytest.mark.parametrize("target", ["wheel", "sdist"])
+def test_only_weights_whose_sources_are_confirmed_are_released(project, target):
+    """Built by the command, as a release is."""
+    command = [sys.executable, "-m", "hatchling", "build", "-t", target]
+    built = subprocess.run(command, cwd=project, capture_output=True, text=True, check=True)
+    [release] = (project / "dist").iterdir()
+    module = "zipfile" if target == "wheel" else "tarfile"
+    listing = subprocess.run(
+        [sys.executable, "-m", module, "-l", release], capture_output=True, text=True, check=True
+    ).stdout
+    held = {n for n in ("synthetic", *MADE) if f"weights/{n}/detector.safetensors" in listing}
+    assert held == {"synthetic", "confirmed"}
+    said = built.stdout + built.stderr
+    assert "weights/unconfirmed is left out: licence not confirmed of B\n" in said
+    assert "weights/silent is left out: its manifest names no sources" in said
+    assert "weights/broken is left out: expected a manifest, got FileNotFoundError" in said
+    assert "weights/confirmed is in" in said
+
+
+def test_an_editable_install_has_all_weights_of_the_tree(project):
+    from hatchling.builders.wheel import WheelBuilder
+
+    builder = WheelBuilder(str(project))
+    list(builder.build(directory=str(project / "dist"), versions=["editable"]))
+    assert "exclude" not in builder.config.target_config
+    list(builder.build(directory=str(project / "dist"), versions=["standard"]))
+    assert "/models/bonetumor/weights/silent/" in builder.config.target_config["exclude"]
 
 
 COMMANDS = {
