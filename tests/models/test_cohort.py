@@ -44,6 +44,7 @@ BROKEN = {
     '{"patient": "x", "age_years": -3}': "line 2: age_years: ",
     '{"patient": "x", "tumour_class": "bad"}': "line 2: tumour_class: ",
     '{"patient": "x", "unknown": 1}': "line 2: unknown: ",
+    '{"patient": "x", "origin": "drawn"}': "line 2: origin: ",
     '{"patient": "1"}': "line 2: expected each patient once",
     '{"patient": "x", "images": [{"file": "no.png"}]}': "line 2: no file no.png",
     '{"patient": "x", "images": [{"file": "a.png", "boxes": [[5, 5, 2, 9]]}]}': "expected a box",
@@ -80,6 +81,11 @@ def test_one_group_never_lies_in_two_splits(tmp_path):
         read_cohort(tmp_path)
 
 
+def test_a_patient_counts_as_real_unless_it_says_that_it_is_synthetic():
+    kinds = [_patient("1", origin=origin).is_synthetic for origin in ("synthetic", "real", None)]
+    assert kinds == [True, False, False]
+
+
 def test_splits_follow_from_the_group_and_have_their_shares():
     parts = [_patient(str(i)).part for i in range(20_000)]
     assert parts == [_patient(str(i)).part for i in range(20_000)]
@@ -95,7 +101,7 @@ def test_cohorts_are_joined_where_they_lie(tmp_path):
         first = PatientRecord(
             patient="P1", images=(image,), slides=("images/1.png",), group="family"
         )
-        named = PatientRecord(patient="P2", centre="ward 7", fhir="fhir/2.json")
+        named = PatientRecord(patient="P2", centre="ward 7", fhir="fhir/2.json", origin="synthetic")
         write_cohort(tmp_path / name, [first, named])
     found = [read_cohort(tmp_path / name) for name in ("north", "south")]
     out = tmp_path / "elsewhere" / "both"
@@ -106,6 +112,7 @@ def test_cohorts_are_joined_where_they_lie(tmp_path):
     assert (first.patient, first.group, first.centre) == ("north-P1", "north-family", "north")
     assert (second.patient, second.centre) == ("north-P2", "ward 7")
     assert second.fhir == "../../north/fhir/2.json"
+    assert [p.origin for p in joined.patients] == [None, "synthetic"] * 2
     assert third.images[0].file == "../../south/images/1.png"
     assert [p.part for p in joined.patients] == [p.part for c in found for p in c.patients]
     with pytest.raises(InvalidInput, match="different names, got north twice"):
@@ -258,6 +265,7 @@ def test_a_folder_of_normals_is_a_test_split(tmp_path):
     (tmp_path / "README").write_text("x")
     found = import_normals(tmp_path).patients
     assert [p.patient for p in found] == ["b.png", "deep/a.JPG"]
+    assert {p.origin for p in found} == {"real"}
     assert all(p.is_normal and p.part == "test" for p in found)
 
 

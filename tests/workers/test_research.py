@@ -328,6 +328,10 @@ def test_a_real_cohort_must_say_what_it_is(made, tmp_path):
         run("train", "bundle", tmp_path / "b", "--cohort", made, "--work", tmp_path / "w")
 
 
+def test_drawn_patients_say_that_they_are_synthetic(made):
+    assert all(record.is_synthetic for record in read_cohort(made).patients)
+
+
 def test_an_imported_cohort_can_be_checked(tmp_path):
     (tmp_path / "images").mkdir()
     (tmp_path / "labels").mkdir()
@@ -337,6 +341,7 @@ def test_an_imported_cohort_can_be_checked(tmp_path):
     assert read_cohort(tmp_path).patients == (
         PatientRecord(
             patient="images/a.png",
+            origin="real",
             images=(ImageRecord(file="images/a.png", boxes=((15, 15, 45, 45),)),),
         ),
     )

@@ -3,7 +3,7 @@
 Files stay where they are. Each importer answers patient records whose paths are relative to the
 folder it was given, and what it could not use. An image whose label is known to be unreadable is
 left out: it must not pass for a normal one. None of these layouts names patients: see each importer
-for the proxy.
+for the proxy. All of them are taken to hold real patients.
 """
 
 import csv
@@ -239,7 +239,7 @@ def _single_images(
 
 
 def _answer(patients: list[PatientRecord], problems: list[str], folder: Path) -> Imported:
-    kept = tuple(p for p in patients if p.images)
+    kept = tuple(p.model_copy(update={"origin": "real"}) for p in patients if p.images)
     if not kept:
         first = f"; first: {problems[0]}" if problems else ""
         raise InvalidInput(f"cohort: expected images with labels in {folder}, got none{first}")

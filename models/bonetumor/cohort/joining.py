@@ -12,7 +12,8 @@ def join_cohorts(cohorts: Sequence[Cohort], folder: Path) -> list[PatientRecord]
     """The patients of all of them, for a `cohort.jsonl` in `folder`.
 
     Files stay where they are: paths lead there from `folder`. Patients and groups bear the name of
-    their cohort's folder before their own, and it is their centre where they name none.
+    their cohort's folder before their own, and it is their centre where they name none. Whether
+    they are real or synthetic stays as it is.
 
     Raises:
         InvalidInput: two of the folders have one name, or `folder` is one of them.

@@ -11,7 +11,9 @@ Paths are relative to the folder. Only `patient` is compulsory; what is not know
 `tumour_class` null with images and without boxes is a normal patient. Boxes are (x0, y0, x1, y1)
 in pixel edges of the stored image (PS3.3 C.18.6.1.2). Images are DICOM, JPEG, PNG or TIFF. `group`
 keeps patients together that may be one person; `split` fixes the part, which otherwise follows from
-the group. `drawn` names the evidence of a real patient that a phantom drew: "pathology", "labs".
+the group. `origin` says whether the patient is real or synthetic, so that figures of the two are
+never pooled; where it is left out, the patient counts as real. `drawn` names the evidence of a real
+patient that a phantom drew: "pathology", "labs".
 """
 
 import hashlib
@@ -29,6 +31,7 @@ from bonetumor.domain.labs import Analyte
 
 FILE = "cohort.jsonl"
 Split = Literal["train", "validation", "test"]
+Origin = Literal["real", "synthetic"]
 _Path = Annotated[str, Field(min_length=1)]
 
 
@@ -68,6 +71,7 @@ class PatientRecord(_Record):
     group: str | None = None
     split: Split | None = None
     centre: str | None = None
+    origin: Origin | None = None
     tumour_class: TumourClass | None = None
     tumour_type: str | None = None
     age_years: float | None = Field(default=None, ge=0, le=130)
@@ -83,6 +87,11 @@ class PatientRecord(_Record):
     def is_normal(self) -> bool:
         """Images without any tumour."""
         return self.tumour_class is None and not any(i.boxes for i in self.images)
+
+    @property
+    def is_synthetic(self) -> bool:
+        """Drawn by a phantom. A patient that does not say what it is counts as real."""
+        return self.origin == "synthetic"
 
     @property
     def part(self) -> Split:

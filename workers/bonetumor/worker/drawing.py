@@ -175,6 +175,7 @@ def _one_patient(
     return PatientRecord(
         patient=name,
         centre=_centre(plan),
+        origin="synthetic",
         tumour_class=patient.tumour_class,
         tumour_type=patient.tumour_type,
         age_years=patient.age_years,
@@ -198,7 +199,11 @@ def _one_normal(plan: CohortPlan, real: Normals | None, folder: Path, number: in
     file = f"images/{name}.dcm"
     dataset.save_as(folder / file, enforce_file_format=True)
     return PatientRecord(
-        patient=name, centre=_centre(plan), site=radiograph.site, images=(ImageRecord(file=file),)
+        patient=name,
+        centre=_centre(plan),
+        origin="synthetic",
+        site=radiograph.site,
+        images=(ImageRecord(file=file),),
     )
 
 
