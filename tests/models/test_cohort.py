@@ -2,9 +2,11 @@
 
 import json
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from bonetumor.cohort.grouping import find_copies, person_of
 from bonetumor.cohort.importers import import_btxrd, import_coco, import_normals, import_yolo
 from bonetumor.cohort.joining import join_cohorts
 from bonetumor.cohort.record import ImageRecord, PatientRecord, read_cohort, write_cohort
@@ -152,6 +154,153 @@ def test_btxrd_is_read_with_proxy_patients_and_a_hold_out_by_centre(tmp_path):
     assert (first.split, second.split) == (None, "test")
     assert normal.is_normal
     assert found.problems == ("5.jpeg: expected a box of its tumour, got none; image left out",)
+
+
+def _drawn(path, seed, size=(120, 90), gain=1.0):
+    """A picture of its own for each seed; sizes, formats and exposures of it are near copies."""
+    coarse = np.random.default_rng(seed).integers(0, 255, (6, 8), np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture = Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
+    picture.point(lambda v: int(v * gain)).save(path)
+
+
+def _btxrd(folder, rows, names=()):
+    """BTXRD's layout. `rows`: image, centre, age, sex, tumour, and the seed of its picture."""
+    table = ["image_id,center,age,gender,femur,tumor,osteosarcoma"]
+    (folder / "Annotations").mkdir(parents=True)
+    for image, centre, age, sex, tumour, seed in rows:
+        table.append(f"{image},{centre},{age},{sex},{tumour},{tumour},{tumour}")
+        _drawn(folder / "images" / image, seed)
+        if tumour:
+            shapes = _labelme(("rectangle", [[1, 1], [9, 9]]))
+            (folder / "Annotations" / image).with_suffix(".json").write_text(shapes)
+    (folder / "dataset.csv").write_text("\n".join(table))
+    listed = ["Original Name,image_id,center", *(f"{name},{image},1" for image, name in names)]
+    (folder / "names.csv").write_text("\n".join(listed), encoding="utf-8")
+    return folder / "names.csv"
+
+
+def _groups(found):
+    return {i.file.removeprefix("images/"): p.group for p in found.patients for i in p.images}
+
+
+def test_btxrd_patients_who_are_one_by_the_authors_names_are_a_group(tmp_path):
+    names = _btxrd(
+        tmp_path,
+        [
+            ("1.jpeg", 1, 15, "M", 1, 1),
+            ("2.jpeg", 1, 40, "F", 1, 2),
+            ("3.jpeg", 1, 15, "M", 1, 3),
+            ("4.jpeg", 1, 15, "M", 0, 4),
+        ],
+        [
+            ("1.jpeg", "b7-M-15-恶-骨肉瘤-股骨-1.jpeg"),
+            ("2.jpeg", "b7-F-40-恶-骨肉瘤-股骨-1.jpeg"),
+            ("3.jpeg", "b7-M-15-恶-骨肉瘤-胫骨-2.jpeg"),
+            ("4.jpeg", "15m_1.jpeg"),
+            ("another.jpeg", "b8-M-15-恶-骨肉瘤-股骨-1.jpeg"),
+        ],
+    )
+    assert set(_groups(import_btxrd(tmp_path)).values()) == {None}
+    found = import_btxrd(tmp_path, [names])
+    assert _groups(found) == {
+        "1.jpeg": "btxrd-00001",
+        "2.jpeg": None,
+        "3.jpeg": "btxrd-00001",
+        "4.jpeg": None,
+    }
+    assert [p.patient for p in found.patients] == [f"btxrd-0000{n}" for n in range(1, 5)]
+    assert len({p.part for p in found.patients if p.group}) == 1
+    assert found.problems == ()
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "centre", "same"),
+    [
+        ("b7-M-15-恶-骨肉瘤-股骨-1.jpeg", "b7-M-15-恶-骨肉瘤-胫骨-3.jpeg", "1", True),
+        ("b7-M-15-恶-骨肉瘤-股骨-1.jpeg", "b7-M-51-良-骨软骨瘤-股骨-2.jpeg", "1", False),
+        ("b7-M-15-恶-骨肉瘤-股骨-1.jpeg", "y7-M-15-恶-骨肉瘤-股骨-2.jpeg", "1", False),
+        ("15m-osteosarcoma-6.jpeg", "15m-osteosarcoma-6 (2).png", "2", True),
+        ("15m-osteosarcoma-6 (1).jpeg", "15m-osteosarcoma-60 (1).jpeg", "2", False),
+        ("12w骨肉瘤1.jpeg", "12w骨肉瘤2.jpeg", "3", True),
+        ("12w骨肉瘤1.jpeg", "13w骨肉瘤1.jpeg", "3", False),
+    ],
+)
+def test_names_of_one_person_differ_in_the_view_alone(one, other, centre, same):
+    assert (person_of(one, centre) == person_of(other, centre)) is same
+
+
+@pytest.mark.parametrize("name", ["10m_1.jpeg", "f58_11.jpeg"])
+def test_a_name_that_counts_pictures_of_an_age_means_nobody(name):
+    assert person_of(name, "1") is None
+
+
+def test_near_copies_are_found_whatever_their_size_format_and_exposure(tmp_path):
+    files = [tmp_path / name for name in ("a.jpeg", "b.png", "c.png", "even.png", "absent.png")]
+    _drawn(files[0], 1, size=(900, 700))
+    _drawn(files[1], 1, size=(100, 80), gain=0.6)
+    _drawn(files[2], 2)
+    Image.new("L", (50, 50), 7).save(files[3])
+    assert find_copies([*files, files[3]]) == [(0, 1)]
+    assert find_copies([]) == []
+
+
+def test_btxrd_patients_of_near_copies_are_a_group_and_one_that_is_tested_takes_all(tmp_path):
+    rows = [
+        ("1.jpeg", 1, 15, "M", 1, 1),
+        ("2.jpeg", 1, 16, "M", 1, 2),
+        ("3.jpeg", 1, 17, "M", 1, 1),
+        ("4.jpeg", 1, 18, "M", 1, 3),
+        ("5.jpeg", 2, 19, "M", 1, 3),
+    ]
+    _btxrd(tmp_path, rows)
+    found = import_btxrd(tmp_path)
+    assert [p.group for p in found.patients] == [
+        *("btxrd-00001", None, "btxrd-00001"),
+        *("btxrd-00004", "btxrd-00004"),
+    ]
+    assert [p.split for p in found.patients] == [None, None, None, "test", "test"]
+    write_cohort(tmp_path, found.patients)
+    assert len(read_cohort(tmp_path).patients) == len(rows)  # none of the groups is torn
+
+
+def test_a_normal_of_btxrd_that_is_a_picture_of_a_tumour_is_left_out(tmp_path):
+    """And the other normals of its run stay with the patient whom it shows."""
+    names = _btxrd(
+        tmp_path,
+        [
+            ("1.jpeg", 1, 15, "M", 1, 1),
+            ("2.jpeg", 1, 16, "F", 0, 1),
+            ("3.jpeg", 1, 16, "F", 0, 3),
+            ("4.jpeg", 1, 17, "F", 0, 4),
+            ("5.jpeg", 1, 18, "F", 0, 5),
+        ],
+        [("1.jpeg", "b7-M-15-恶-骨肉瘤-股骨-1.jpeg"), ("5.jpeg", "b7-M-15-恶-正常.jpeg")],
+    )
+    found = import_btxrd(tmp_path, [names])
+    assert _groups(found) == {"1.jpeg": "btxrd-00001", "3.jpeg": "btxrd-00001", "4.jpeg": None}
+    assert found.problems == (
+        (
+            "5.jpeg: expected a normal, got by its name the patient of 1.jpeg, who has a tumour; "
+            "image left out"
+        ),
+        (
+            "2.jpeg: expected a normal, got a near copy of 1.jpeg, which shows a tumour; "
+            "image left out"
+        ),
+    )
+
+
+def test_a_list_of_names_that_does_not_serve_is_refused(tmp_path):
+    names = _btxrd(tmp_path, [("1.jpeg", 1, 15, "M", 1, 1)], [("2.jpeg", "b7-M-15-恶-1.jpeg")])
+    with pytest.raises(InvalidInput, match="got names of none of its images"):
+        import_btxrd(tmp_path, [names])
+    names.write_text("image_id,name\n1.jpeg,x\n")
+    with pytest.raises(InvalidInput, match=r"image_id and Original Name in names\.csv, got"):
+        import_btxrd(tmp_path, [names])
+    names.write_bytes("image_id,Original Name\n1.jpeg,b7-恶".encode("gb18030"))
+    with pytest.raises(InvalidInput, match="CSV in UTF-8"):
+        import_btxrd(tmp_path, [names])
 
 
 def test_coco_and_yolo_layouts_give_the_same_boxes(tmp_path):

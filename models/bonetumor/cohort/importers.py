@@ -8,7 +8,8 @@ for the proxy. All of them are taken to hold real patients.
 
 import csv
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
@@ -18,6 +19,7 @@ from typing import Any, TypeVar
 from PIL import Image
 from pydantic import ValidationError
 
+from bonetumor.cohort.grouping import find_copies, join_places, person_of, read_names
 from bonetumor.cohort.record import ImageRecord, PatientRecord, Split
 from bonetumor.domain.assessment import TumourClass
 from bonetumor.domain.errors import InvalidInput
@@ -49,11 +51,21 @@ class Imported:
     problems: tuple[str, ...]
 
 
-def import_btxrd(folder: Path) -> Imported:
+def import_btxrd(folder: Path, names: Sequence[Path] = ()) -> Imported:
     """BTXRD: `dataset.csv`, `images/`, `Annotations/*.json` (LabelMe).
 
     Runs of consecutive images with the same centre, age, sex and site are taken for one patient.
-    Centre 1 is for training and validation, centres 2 and 3 are the test.
+    Patients of whom two pictures are near copies, or share a person by the authors' own file
+    names, are one group. Normals that are a near copy of a picture with a tumour, or that by
+    their name show a patient with one, are left out.
+    Centre 1 is for training and validation, centres 2 and 3 are the test, with whoever shares a
+    group with them.
+
+    `names`: CSV files with the authors' names (`grouping.read_names`).
+
+    Raises:
+        InvalidInput: `dataset.csv` or one of the lists cannot be read, or lacks a column, or the
+            lists name none of the images.
     """
     table = _read_table(folder / "dataset.csv", ("image_id", "center", "tumor"))
     rows = [row for row in table if row["image_id"]]
@@ -62,16 +74,24 @@ def import_btxrd(folder: Path) -> Imported:
         for line, row in enumerate(table, start=2)
         if not row["image_id"]
     ]
-    patients = []
-    key = lambda row: tuple(row.get(k, "") for k in ("center", "age", "gender", "_site"))  # noqa: E731
     for row in rows:
         row["_site"] = ",".join(s for s in _SITES if row.get(s) == "1")
-    for number, (_, group) in enumerate(groupby(rows, key=key), start=1):
+    copies = find_copies([folder / "images" / row["image_id"] for row in rows])
+    persons = _persons(rows, read_names(names)) if names else {}
+    left_out = _contradicted(rows, copies, persons)
+    problems += left_out.values()
+    joins = [*copies, *((own[0], place) for own in persons.values() for place in own[1:])]
+    patients, members = [], []
+    for number, places in enumerate(_runs(rows), start=1):
+        members.append(places)
+        kept = [rows[place] for place in places if place not in left_out]
+        if not kept:
+            continue
         try:
-            patients.append(_btxrd_patient(folder, list(group), number, problems))
+            patients.append(_btxrd_patient(folder, kept, number, problems))
         except (ValueError, ValidationError) as error:
             problems.append(f"patient {number}: {str(error).splitlines()[0]}")
-    return _answer(patients, problems, folder)
+    return _answer(_grouped(patients, members, joins), problems, folder)
 
 
 def import_coco(folder: Path, annotations: Path) -> Imported:
@@ -143,6 +163,83 @@ _SITES = (
 )  # fmt: skip
 
 
+def _runs(rows: Sequence[dict[str, str]]) -> Iterator[list[int]]:
+    """The places of the rows of each patient, by the proxy."""
+
+    def proxy(place: int) -> tuple[str, ...]:
+        return tuple(rows[place].get(k, "") for k in ("center", "age", "gender", "_site"))
+
+    return (list(places) for _, places in groupby(range(len(rows)), key=proxy))
+
+
+def _persons(
+    rows: Sequence[dict[str, str]], names: Mapping[str, Iterable[str]]
+) -> dict[Hashable, list[int]]:
+    """The places of the rows of each person that the authors' names tell of."""
+    if not any(Path(row["image_id"]).stem in names for row in rows):
+        raise InvalidInput(
+            "names: expected image_id as in dataset.csv, got names of none of its images"
+        )
+    found: dict[Hashable, list[int]] = defaultdict(list)
+    for place, row in enumerate(rows):
+        for name in sorted(names.get(Path(row["image_id"]).stem, ())):
+            person = person_of(name, row["center"])
+            if person is not None:
+                found[person].append(place)
+    return found
+
+
+def _contradicted(
+    rows: Sequence[dict[str, str]],
+    copies: Iterable[tuple[int, int]],
+    persons: Mapping[Hashable, list[int]],
+) -> dict[int, str]:
+    """The places of normals that cannot be such, and why."""
+    found: dict[int, str] = {}
+    for own in persons.values():
+        ill = [place for place in own if rows[place]["tumor"] == "1"]
+        found |= {
+            place: f"{rows[place]['image_id']}: expected a normal, got by its name the patient of "
+            f"{rows[ill[0]]['image_id']}, who has a tumour; image left out"
+            for place in own
+            if ill and rows[place]["tumor"] == "0"
+        }
+    for pair in copies:
+        normal, ill_one = sorted(pair, key=lambda place: rows[place]["tumor"])
+        if (rows[normal]["tumor"], rows[ill_one]["tumor"]) == ("0", "1"):
+            found[normal] = (
+                f"{rows[normal]['image_id']}: expected a normal, got a near copy of "
+                f"{rows[ill_one]['image_id']}, which shows a tumour; image left out"
+            )
+    return found
+
+
+def _grouped(
+    patients: Iterable[PatientRecord],
+    members: Sequence[Sequence[int]],
+    joins: Iterable[tuple[int, int]],
+) -> list[PatientRecord]:
+    """The patients with their groups: `members` are the places of the rows of each run, and
+    `joins` the pairs of places that may show one person."""
+    run_of = {place: run for run, places in enumerate(members) for place in places}
+    first = join_places(len(members), ((run_of[a], run_of[b]) for a, b in joins))
+    names = [_btxrd_name(run + 1) for run in first]
+    by_patient = {_btxrd_name(run + 1): name for run, name in enumerate(names)}
+    shared = {name for name in names if names.count(name) > 1}
+    patients = list(patients)
+    tested = {by_patient[p.patient] for p in patients if p.split == "test"}
+    return [
+        p.model_copy(update={"group": group, "split": "test" if group in tested else p.split})
+        if (group := by_patient[p.patient]) in shared
+        else p
+        for p in patients
+    ]
+
+
+def _btxrd_name(number: int) -> str:
+    return f"btxrd-{number:05d}"
+
+
 def _btxrd_patient(
     folder: Path, rows: list[dict[str, str]], number: int, problems: list[str]
 ) -> PatientRecord:
@@ -168,7 +265,7 @@ def _btxrd_patient(
     centre = first.get("center", "")
     return PatientRecord.model_validate(
         {
-            "patient": f"btxrd-{number:05d}",
+            "patient": _btxrd_name(number),
             "centre": centre,
             "split": None if centre == "1" else "test",
             "tumour_class": BTXRD_CLASSES[kinds[0]] if kinds else None,

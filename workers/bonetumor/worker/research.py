@@ -88,13 +88,20 @@ def cohort_import(
     layout: Annotated[str, typer.Argument(help="btxrd, coco, yolo or normals")],
     folder: Annotated[Path, typer.Argument(help="Folder of the data set; cohort.jsonl goes there")],
     annotations: Annotated[Path | None, typer.Option(help="COCO's JSON file")] = None,
+    names: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="CSV in UTF-8 with the columns image_id and Original Name of BTXRD's authors, who "
+            "publish them as spreadsheets; may be repeated"
+        ),
+    ] = None,
 ) -> None:
     """Writes cohort.jsonl for a data set in another layout. Its files stay where they are."""
     from bonetumor.cohort import importers
     from bonetumor.cohort.record import write_cohort
 
     if layout == "btxrd":
-        imported = importers.import_btxrd(folder)
+        imported = importers.import_btxrd(folder, names or ())
     elif layout == "coco" and annotations is not None:
         imported = importers.import_coco(folder, annotations)
     elif layout == "yolo":
