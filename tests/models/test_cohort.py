@@ -337,10 +337,99 @@ def test_a_polygon_of_yolo_becomes_its_box_and_other_counts_are_refused(tmp_path
     (only,) = found.patients
     assert only.images[0].boxes == ((25, 20, 75, 60),)
     assert found.problems == (
-        "certain.png: expected a class and 4 numbers, or a polygon, in each line, got 5",
         "scan.dcm: expected a JPEG, PNG or TIFF picture, got another file",
-        "short.png: expected a class and 4 numbers, or a polygon, in each line, got 2",
+        "images/certain.png: expected a class and 4 numbers, or a polygon, in each line, got 5",
+        "images/short.png: expected a class and 4 numbers, or a polygon, in each line, got 2",
     )
+
+
+def _labelled(folder, picture, line="0 0.5 0.5 0.2 0.25\n"):
+    """A picture and its label, where ultralytics looks for it. No line: no label file."""
+    _picture(folder / picture)
+    if line is not None:
+        label = (folder / picture.replace("images", "labels")).with_suffix(".txt")
+        label.parent.mkdir(parents=True, exist_ok=True)
+        label.write_text(line)
+
+
+def test_an_image_without_a_label_file_is_no_normal_unless_one_says_so(tmp_path):
+    _labelled(tmp_path, "images/tumour.png")
+    _labelled(tmp_path, "images/normal.png", "")
+    _labelled(tmp_path, "images/unlabelled.png", None)
+    found = import_yolo(tmp_path)
+    normal, tumour = found.patients
+    assert (normal.patient, normal.is_normal) == ("images/normal.png", True)
+    assert (tumour.patient, tumour.is_normal) == ("images/tumour.png", False)
+    assert found.problems == (
+        (
+            "images/unlabelled.png: expected a label at labels/unlabelled.txt, got none; "
+            "image left out"
+        ),
+    )
+    found = import_yolo(tmp_path, unlabelled_are_normal=True)
+    assert [p.is_normal for p in found.patients] == [True, False, True]
+    assert found.problems == ()
+
+
+@pytest.mark.parametrize(
+    "description",
+    [None, "path: /of/another/machine\ntrain: ../train/images\nval: ../valid/images\n"],
+)
+def test_roboflow_s_layout_is_read_and_versions_of_a_picture_are_a_group(tmp_path, description):
+    for part in ("train", "valid"):
+        _labelled(tmp_path, f"{part}/images/a_jpg.rf.0{part}.jpg")
+    _labelled(tmp_path, "train/images/a_jpg.rf.11.jpg")
+    _labelled(tmp_path, "train/images/b.jpg")
+    if description:
+        (tmp_path / "data.yaml").write_text(description)
+    found = import_yolo(tmp_path)
+    assert found.problems == ()
+    assert [(p.patient, p.group, p.split) for p in found.patients] == [
+        ("train/images/a_jpg.rf.0train.jpg", "train/images/a_jpg", "train"),
+        ("train/images/a_jpg.rf.11.jpg", "train/images/a_jpg", "train"),
+        ("train/images/b.jpg", None, "train"),
+        ("valid/images/a_jpg.rf.0valid.jpg", "valid/images/a_jpg", "validation"),
+    ]
+    assert all(p.images[0].boxes == ((40, 30, 60, 50),) for p in found.patients)
+
+
+def test_data_yaml_of_ultralytics_names_folders_and_lists(tmp_path):
+    for picture in ("one/images/1.png", "two/images/2.png", "two/images/3.png"):
+        _labelled(tmp_path / "set", picture)
+    _labelled(tmp_path / "set", "flat/4.png")  # the label lies beside the picture
+    _labelled(tmp_path / "set", "other/images/5.png")  # and this one nobody names
+    (tmp_path / "set" / "val.txt").write_text("./two/images/3.png\n\ntwo/images/gone.png\n")
+    (tmp_path / "own.yaml").write_text(
+        "path: set\ntrain: [one/images, two/images]\nval: val.txt\ntest: flat\nextra: 1\n"
+    )
+    found = import_yolo(tmp_path)
+    assert [(p.patient, p.split) for p in found.patients] == [
+        ("set/one/images/1.png", "train"),
+        ("set/two/images/2.png", "train"),
+        ("set/two/images/3.png", "train"),
+        ("set/flat/4.png", "test"),
+    ]
+    assert found.problems == (
+        "two/images/gone.png: expected the picture that val.txt lists, got none",
+        (
+            "3.png: expected a picture in one split, got it in train and validation; "
+            "taken for the first"
+        ),
+    )
+    assert not any(p.is_normal for p in found.patients)
+
+
+def test_a_data_yaml_that_names_nothing_that_is_there_gives_way_to_the_folders(tmp_path):
+    _labelled(tmp_path, "images/val/1.png")
+    (tmp_path / "data.yaml").write_text("train: elsewhere/images\n")
+    found = import_yolo(tmp_path)
+    assert [(p.patient, p.split) for p in found.patients] == [("images/val/1.png", "validation")]
+    assert found.problems == (
+        "elsewhere/images: expected a folder of pictures or a list of them, got none",
+    )
+    (tmp_path / "data.yaml").write_text("train: [")
+    with pytest.raises(InvalidInput, match=r"expected readable YAML in data\.yaml"):
+        import_yolo(tmp_path)
 
 
 def test_of_a_coco_file_what_cannot_be_read_is_named_and_its_image_left_out(tmp_path):

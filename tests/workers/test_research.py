@@ -337,7 +337,10 @@ def test_an_imported_cohort_can_be_checked(tmp_path):
     (tmp_path / "labels").mkdir()
     Image.new("L", (60, 60)).save(tmp_path / "images" / "a.png")
     (tmp_path / "labels" / "a.txt").write_text("0 0.5 0.5 0.5 0.5\n")
-    assert run("cohort", "import", "yolo", tmp_path).exit_code == 0
+    Image.new("L", (60, 60)).save(tmp_path / "images" / "b.png")
+    said = run("cohort", "import", "yolo", tmp_path, "--unlabelled-are-normal").output
+    assert "2 patients, 0 problems" in said
+    assert "1 patients, 1 problems" in run("cohort", "import", "yolo", tmp_path).output
     assert read_cohort(tmp_path).patients == (
         PatientRecord(
             patient="images/a.png",

@@ -8,6 +8,7 @@ for the proxy. All of them are taken to hold real patients.
 
 import csv
 import json
+import os
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from bonetumor.cohort.grouping import find_copies, join_places, person_of, read_names
+from bonetumor.cohort.layouts import PICTURES, find_pictures, label_of
 from bonetumor.cohort.record import ImageRecord, PatientRecord, Split
 from bonetumor.domain.assessment import TumourClass
 from bonetumor.domain.errors import InvalidInput
@@ -40,7 +42,6 @@ BTXRD_CLASSES = {
 BTXRD_CLASSES_VERSION = "WHO 2020, table 1"
 _T = TypeVar("_T")
 _MALFORMED = (AttributeError, KeyError, TypeError, ValueError)
-_PICTURES = (".jpeg", ".jpg", ".png", ".tif", ".tiff")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,26 +120,36 @@ def import_coco(folder: Path, annotations: Path) -> Imported:
     return _answer(_single_images(sources, problems), problems, folder)
 
 
-def import_yolo(folder: Path) -> Imported:
-    """YOLO: `images/` and `labels/`, perhaps with `train`, `val`, `test` below them.
+def import_yolo(folder: Path, *, unlabelled_are_normal: bool = False) -> Imported:
+    """YOLO as ultralytics and Roboflow lay it out (`layouts`).
 
-    Each image is taken for one patient.
+    Every box of every class is a tumour. Each image is taken for one patient; those that Roboflow
+    made of one picture are a group. An image with an empty label is a normal. One without any
+    label may as well be one that nobody has labelled yet: it is left out, unless
+    `unlabelled_are_normal`.
+
+    Raises:
+        InvalidInput: there is no image with a label.
     """
     problems: list[str] = []
-    sources = []
-    for image in sorted(p for p in (folder / "images").rglob("*") if p.is_file()):
-        inner = image.relative_to(folder / "images")
-        if image.suffix.lower() not in _PICTURES:
-            problems.append(f"{inner}: expected a JPEG, PNG or TIFF picture, got another file")
+    sources: list[tuple[str, list[Corners], Split | None]] = []
+    for image, split in find_pictures(folder, problems):
+        file = Path(os.path.relpath(image, folder)).as_posix()
+        label = label_of(image)
+        if not label.is_file() and not unlabelled_are_normal:
+            problems.append(
+                f"{file}: expected a label at {Path(os.path.relpath(label, folder)).as_posix()}, "
+                "got none; image left out"
+            )
             continue
-        label = (folder / "labels" / inner).with_suffix(".txt")
         try:
             found = _yolo_boxes(label, image)
         except (ValueError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-            problems.append(f"{inner}: {error}")
+            problems.append(f"{file}: {error}")
             continue
-        sources.append((str(image.relative_to(folder)), found, _SPLITS.get(inner.parts[0])))
-    return _answer(_single_images(sources, problems), problems, folder)
+        sources.append((file, found, split))
+    patients = [_of_one_picture(p) for p in _single_images(sources, problems)]
+    return _answer(patients, problems, folder)
 
 
 def import_normals(folder: Path) -> Imported:
@@ -147,16 +158,13 @@ def import_normals(folder: Path) -> Imported:
     sources: list[tuple[str, list[Corners], Split | None]] = [
         (str(path.relative_to(folder)), [], "test")
         for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in _PICTURES
+        if path.suffix.lower() in PICTURES
     ]
     return _answer(_single_images(sources, problems), problems, folder)
 
 
 # No box: refused like any other that has no area, and its image with it.
 _NOWHERE = (0.0, 0.0, 0.0, 0.0)
-_SPLITS: Mapping[str, Split] = {
-    "train": "train", "val": "validation", "valid": "validation", "test": "test",
-}  # fmt: skip
 _SITES = (
     "hand", "ulna", "radius", "humerus", "foot", "tibia", "fibula", "femur", "hip bone",
     "ankle-joint", "knee-joint", "hip-joint", "wrist-joint", "elbow-joint", "shoulder-joint",
@@ -294,6 +302,12 @@ def _around(points: Iterable[tuple[float, float]]) -> Corners:
     """The box around points; ValueError if there are none."""
     xs, ys = zip(*((float(x), float(y)) for x, y in points), strict=True)
     return min(xs), min(ys), max(xs), max(ys)
+
+
+def _of_one_picture(record: PatientRecord) -> PatientRecord:
+    """With its group, if Roboflow made it: `name.rf.…` is a version of the picture `name`."""
+    source, made, _ = record.patient.partition(".rf.")
+    return record.model_copy(update={"group": source}) if made else record
 
 
 def _yolo_boxes(label: Path, image: Path) -> list[Corners]:

@@ -95,6 +95,13 @@ def cohort_import(
             "publish them as spreadsheets; may be repeated"
         ),
     ] = None,
+    unlabelled_are_normal: Annotated[
+        bool,
+        typer.Option(
+            "--unlabelled-are-normal",
+            help="An image of YOLO without a label file is a normal; else it is left out",
+        ),
+    ] = False,
 ) -> None:
     """Writes cohort.jsonl for a data set in another layout. Its files stay where they are."""
     from bonetumor.cohort import importers
@@ -105,7 +112,7 @@ def cohort_import(
     elif layout == "coco" and annotations is not None:
         imported = importers.import_coco(folder, annotations)
     elif layout == "yolo":
-        imported = importers.import_yolo(folder)
+        imported = importers.import_yolo(folder, unlabelled_are_normal=unlabelled_are_normal)
     elif layout == "normals":
         imported = importers.import_normals(folder)
     else:
