@@ -66,7 +66,7 @@ def test_each_result_is_the_one_that_the_study_gives_alone(plugin):
             running.ledger.study(uid),
             documents.decode_evidence(kept(running, uid, documents.EVIDENCE)),
             reader=wiring.build_studies(settings),
-            slides=thinking.build_slides(),
+            slides=thinking.BundleSlides(settings.model.bundle),
             model=model,
             clock=lambda at=found.assessed_at: at,
         )

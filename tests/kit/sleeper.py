@@ -45,7 +45,7 @@ def main() -> None:
     # In the place of the networks, so that torch is not imported: that takes seconds, and tests
     # kill such workers every few.
     sys.modules["bonetumor.worker.thinking"] = SimpleNamespace(
-        build_model=lambda _settings: Sleeping(seconds, poison), build_slides=lambda: None
+        build_model=lambda _settings: Sleeping(seconds, poison), BundleSlides=lambda _bundle: None
     )
     from bonetumor.worker import processes
     from bonetumor.worker.log import start_logging

@@ -70,7 +70,8 @@ class SlideSampler:
     tiles: int = 64
 
     def sample_file(self, file: Path) -> bytes:
-        """Tiles of a file that wsidicom or OpenSlide reads.
+        """Tiles of a file that wsidicom or OpenSlide reads, or of a folder with the DICOM files of
+        one slide.
 
         Raises:
             UnsupportedImage: another format, or no tissue.
@@ -243,14 +244,17 @@ def _rgb(picture: Image.Image) -> Pixels:
 
 @contextmanager
 def _open_file(file: Path) -> Iterator[Slide]:
-    with file.open("rb") as stream:
-        is_dicom = stream.read(132)[128:] == b"DICM"
-    if is_dicom:
+    if file.is_dir() or _is_dicom(file):
         with WsiDicom.open(file) as slide:
             yield _DicomSlide(slide)
     else:
         with openslide.open_slide(file) as vendor:
             yield _VendorSlide(vendor)
+
+
+def _is_dicom(file: Path) -> bool:
+    with file.open("rb") as stream:
+        return stream.read(132)[128:] == b"DICM"
 
 
 @contextmanager

@@ -189,7 +189,7 @@ def predict(
         ]
     if record.tumour_class is None:
         return
-    slides = build_slides()
+    slides = build_slides(model.fusion.preparation.tile_px)
     tiles = load_slides(cohort, record, slides, into.problems)
     _, best, shown_on = max(sure, key=lambda ranked: ranked[0], default=(None, None, None))
     evidence = FusionInput(

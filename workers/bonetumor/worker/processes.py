@@ -167,7 +167,7 @@ def _gpu_steps(settings: Settings, ledger: Ledger) -> dict[Step, Work]:
     steps = GpuSteps(
         ledger=ledger,
         studies=wiring.build_studies(settings),
-        slides=thinking.build_slides(),
+        slides=thinking.BundleSlides(settings.model.bundle),
         load=lambda: thinking.build_model(settings),
         clock=wiring.now,
     )

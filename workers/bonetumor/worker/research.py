@@ -125,6 +125,29 @@ def cohort_import(
     _out.print(f"{count} patients, {len(imported.problems)} problems; cohort in {folder}")
 
 
+@cohort.command("tiles")
+def cohort_tiles(
+    slides: Annotated[
+        list[Path],
+        typer.Argument(help="Whole slides: .svs and others, DICOM, or a folder of one's DICOM"),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the tiles, a PNG a slide")],
+    bundle: Annotated[
+        Path | None, typer.Option(help="Bundle that says how large a tile is; else the shipped one")
+    ] = None,
+) -> None:
+    """Cuts whole slides into the tiles that serving would take of them, for a cohort's `slides`."""
+    from bonetumor.worker.sampling import write_tiles
+
+    problems: list[str] = []
+    written = write_tiles(slides, out, bundle, problems)
+    for problem in problems:
+        say(f"not used: {problem}")
+    _out.print(f"{len(written)} slides, {len(problems)} problems; tiles in {out}")
+    if problems:
+        raise typer.Exit(1)
+
+
 @cohort.command("join")
 def cohort_join(
     folder: Annotated[Path, typer.Argument(help="Folder for the joined cohort.jsonl")],

@@ -1,6 +1,7 @@
 """Building the networks. Imported by GPU workers and `assess` only: torch is heavy."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from bonetumor.detection.yolo import YoloDetector
 from bonetumor.domain.assessment import Algorithm
 from bonetumor.domain.errors import Misconfigured
 from bonetumor.domain.image import ClinicalImage, ImageReference
+from bonetumor.domain.pathology import PathologySlide, SlideTiles
 from bonetumor.domain.uid import UID
 from bonetumor.fusion.classifier import FusionClassifier
 from bonetumor.fusion.text import describe
@@ -19,6 +21,7 @@ from bonetumor.service.ports import Model, SlideReader
 from bonetumor.slides.pictures import SlidePictures
 from bonetumor.weights.bundle import Bundle, open_bundle, shipped_bundle
 from bonetumor.weights.intended_use import IntendedUse
+from bonetumor.weights.tiles import tile_px_of
 from bonetumor.worker.settings import Settings
 
 _MAX_TILES = 64
@@ -130,9 +133,25 @@ def describe_algorithm(bundle: Bundle) -> Algorithm:
     )
 
 
-def build_slides(bundle_tile_px: int = 128) -> SlideReader:
-    """The reader of slide pictures."""
-    return SlidePictures(tile_px=bundle_tile_px, max_tiles=_MAX_TILES)
+def build_slides(tile_px: int) -> SlideReader:
+    """The reader of slide pictures, cut into tiles of the size that a network learned on."""
+    return SlidePictures(tile_px=tile_px, max_tiles=_MAX_TILES)
+
+
+class BundleSlides:
+    """Reads slide pictures as the network of a bundle learned them; its manifest is read when the
+    first one comes, by when the bundle could be opened."""
+
+    def __init__(self, bundle: Path | None) -> None:
+        self._bundle = bundle
+
+    def tiles(self, slide: PathologySlide) -> SlideTiles:
+        """As `SlidePictures.tiles`; also raises WeightsMismatch."""
+        return self._reader.tiles(slide)
+
+    @cached_property
+    def _reader(self) -> SlideReader:
+        return build_slides(tile_px_of(self._bundle))
 
 
 def choose_device(wanted: str) -> str:

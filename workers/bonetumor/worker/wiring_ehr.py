@@ -31,10 +31,10 @@ from bonetumor.hl7.server import Hl7ReportServer, MllpAddress
 from bonetumor.picture.illustration import Illustration, illustrate
 from bonetumor.service.ledger import Ledger
 from bonetumor.service.ports import HealthRecord, ReportServer, Result
-from bonetumor.slides.whole import SlideSampler
 from bonetumor.web.access import Access, SiteToken, SmartTokens, keys_at
 from bonetumor.web.reading import build_read_api
 from bonetumor.worker import wiring
+from bonetumor.worker.sampling import BundleSampler
 from bonetumor.worker.settings import Settings
 from bonetumor.worker.settings_ehr import EhrSettings, WebSettings
 from bonetumor.worker.steps import Readiness
@@ -66,7 +66,7 @@ def build_record(settings: Settings, client: FhirClient | None) -> HealthRecord 
             client, ehr.identifier_systems, birth_date_required=ehr.birth_date_required
         ),
         pathology=PathologyReader(
-            client, attachments, SlideSampler(), dicomweb_url=ehr.dicomweb_url
+            client, attachments, BundleSampler(settings.model.bundle), dicomweb_url=ehr.dicomweb_url
         ),
         window=LabWindow(
             before=timedelta(days=ehr.labs_days_before), after=timedelta(days=ehr.labs_days_after)
