@@ -352,6 +352,19 @@ def test_an_imported_cohort_can_be_checked(tmp_path):
     assert run("cohort", "import", "dicomdir", tmp_path).exit_code == 2
 
 
+def test_lists_of_btxrd_s_names_are_given_to_its_import(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "dataset.csv").write_text("image_id,center,age,tumor\n1.png,1,5,0\n2.png,1,6,0\n")
+    lists = []
+    for number in (1, 2):
+        Image.new("L", (60, 60)).save(tmp_path / "images" / f"{number}.png")
+        names = tmp_path / f"{number}.csv"
+        names.write_text(f"image_id,Original Name\n{number}.png,b1-M-5-x-{number}.jpeg\n")
+        lists += ["--names", names]
+    assert run("cohort", "import", "btxrd", tmp_path, *lists).exit_code == 0
+    assert [r.group for r in read_cohort(tmp_path).patients] == ["btxrd-00001"] * 2
+
+
 def test_models_are_listed_shown_and_verified(tmp_path):
     shutil.copytree(synthetic_bundle(), tmp_path / "spoilt")
     (tmp_path / "spoilt" / "vocabulary.txt").write_text("x")

@@ -221,13 +221,18 @@ def write_data(
             write(root / part, f"{count:06d}", picture, plan)
             if count % 200 == 0:
                 say(f"detector: {count} {part} pictures prepared")
-        if not count:
-            raise InvalidInput(f"cohort: expected pictures for {part}, got none")
+        need_pictures(part, count)
     data = root / "data.yaml"
     data.write_text(
         f"path: {root}\ntrain: train/images\nval: val/images\nchannels: 1\nnames:\n  0: tumour\n"
     )
     return data
+
+
+def need_pictures(part: str, count: int) -> None:
+    """Raises InvalidInput if there are none for a part of the training, `train` or `val`."""
+    if not count:
+        raise InvalidInput(f"cohort: expected pictures for {part}, got none")
 
 
 def _write_standardised(

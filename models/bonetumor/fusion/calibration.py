@@ -79,9 +79,14 @@ def calibrate(
 
 def check_classes(cases: Sequence[Labelled], aim: str) -> None:
     """Raises InvalidInput, which names the aim, if there are no patients, or none of a class."""
-    if not cases:
+    need_classes([label for _, label in cases], aim)
+
+
+def need_classes(labels: Sequence[int], aim: str) -> None:
+    """The same for their classes, by the places in `TumourClass`."""
+    if not labels:
         raise InvalidInput(f"cohort: expected patients to {aim}, got none")
-    absent = [c for i, c in enumerate(TumourClass) if all(y != i for _, y in cases)]
+    absent = [c for i, c in enumerate(TumourClass) if i not in labels]
     if absent:
         raise InvalidInput(
             f"cohort: expected patients of every class to {aim}, got none that is "

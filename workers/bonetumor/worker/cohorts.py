@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from bonetumor.cohort.record import Cohort, ImageRecord, PatientRecord
-from bonetumor.domain.errors import BoneTumorError
+from bonetumor.cohort.record import Cohort, ImageRecord, PatientRecord, Split
+from bonetumor.domain.errors import BoneTumorError, InvalidInput
 from bonetumor.domain.image import ClinicalImage
 from bonetumor.domain.labs import LabPanel, LabResult
 from bonetumor.domain.pathology import PathologySlide, SlideTiles
@@ -72,3 +72,24 @@ def panel_of(record: PatientRecord) -> LabPanel | None:
             LabResult(**lab.model_dump(), taken_at=None, source="cohort") for lab in record.labs
         )
     )
+
+
+def need_patients(cohort: Cohort, part: Split) -> None:
+    """Raises InvalidInput if a split holds nobody."""
+    if not any(True for _ in cohort.of(part)):
+        raise InvalidInput(f"cohort: expected patients in the {part} split, got none")
+
+
+def need_normals(cohort: Cohort) -> None:
+    """Raises InvalidInput if the validation split holds no images, or no normal ones: without
+    them there is no operating point."""
+    shown = [record for record in cohort.of("validation") if record.images]
+    if not shown:
+        raise InvalidInput(
+            "cohort: expected images in the validation split to set the operating point, got none"
+        )
+    if not any(record.is_normal for record in shown):
+        raise InvalidInput(
+            "cohort: expected normal patients in the validation split, to count false boxes on, "
+            "got none"
+        )

@@ -30,7 +30,7 @@ from bonetumor.phantom.trunk import draw_trunk
 from bonetumor.weights.bundle import Bundle, open_bundle, write_bundle
 from bonetumor.weights.intended_use import STATEMENTS, IntendedUse
 from bonetumor.weights.source import Source, merge_sources
-from bonetumor.worker.cohorts import load_images
+from bonetumor.worker.cohorts import load_images, need_normals
 from bonetumor.worker.origins import Origin, read_origin
 from bonetumor.worker.thinking import choose_device
 from bonetumor.worker.training import DETECTOR_ORIGIN, Cases, Say, labelled, miss_rate_of, report
@@ -126,10 +126,12 @@ def convert(
     and figures come from the validation split, measured with what was written.
 
     Raises:
-        InvalidInput: the checkpoint cannot be read.
+        InvalidInput: the checkpoint cannot be read, or the validation split holds no image, or no
+            normal one.
         WeightsMismatch: its weights are not of the architecture that was noted beside it.
     """
     problems: list[str] = []
+    need_normals(cohort)
     draft = _draft(out, cohort, checkpoint, _fusion_of(base), text, problems)
     _finish(draft, cohort, problems, say)
 
@@ -140,11 +142,7 @@ def tune(out: Path, cohort: Cohort, base: Bundle, text: BundleText, say: Say) ->
     Raises:
         InvalidInput: the cohort's validation split holds no image, or no normal one.
     """
-    if not any(record.is_normal for record in cohort.of("validation")):
-        raise InvalidInput(
-            "cohort: expected normal patients in the validation split, to count false boxes on, "
-            "got none"
-        )
+    need_normals(cohort)
     draft = _Draft(
         out=out,
         weights=base.tensors("detector.safetensors"),

@@ -168,19 +168,42 @@ def cohort_join(
 
 
 @cohort.command("check")
-def cohort_check(folder: Folder) -> None:
-    """Reads every line and every image of a cohort, and says what training could not use."""
+def cohort_check(
+    folder: Folder,
+    aim: Annotated[
+        str,
+        typer.Option(
+            "--for",
+            help="bundle, which is all that training needs, or detector, fusion, tune, "
+            "calibrate, evaluate",
+        ),
+    ] = "bundle",
+) -> None:
+    """Reads every line, image and slide of a cohort, and says what training could not use or
+    would refuse; ends with 1 if there is anything of either."""
     from bonetumor.cohort.record import read_cohort
-    from bonetumor.worker.cohorts import load_images
+    from bonetumor.domain.errors import InvalidInput
+    from bonetumor.worker import soundness
 
-    found = read_cohort(folder)
+    if aim not in set(soundness.Aim):
+        raise typer.BadParameter(f"expected one of {', '.join(soundness.Aim)}, got {aim}")
+    try:
+        found = read_cohort(folder)
+    except InvalidInput as error:
+        say(f"refused: {error}")
+        raise typer.Exit(1) from error
     problems = list(found.problems)
-    images = sum(1 for r in _tracked(found.patients) for _ in load_images(found, r, problems))
+    used = soundness.usable(found, _tracked(found.patients), problems)
     problems = list(dict.fromkeys(problems))
+    refused = soundness.refusals(used, soundness.Aim(aim))
     for problem in problems:
         say(f"not used: {problem}")
+    for refusal in refused:
+        say(f"refused: {refusal}")
+    _out.print(soundness.count_patients(found))
+    images = sum(len(r.images) for r in used.patients)
     _out.print(f"{len(found.patients)} patients, {images} images, {len(problems)} problems")
-    if problems:
+    if problems or refused:
         raise typer.Exit(1)
 
 
