@@ -15,10 +15,12 @@ from bonetumor.evaluation.detection import (
     average_precision,
     false_positives,
     froc,
+    is_of_size,
     operating_point,
     sensitivity,
     size_of,
 )
+from bonetumor.evaluation.ratios import rates, shares
 from bonetumor.evaluation.summary import (
     ClassifiedCase,
     summarise_centres,
@@ -55,6 +57,69 @@ def test_average_precision_by_size_leaves_other_sizes_out():
     assert math.isnan(average_precision(images, 0.5, size="medium"))
     missed = [_image((small, large), (large, 0.9))]
     assert average_precision(missed, 0.5, size="small") == 0.0
+
+
+def test_tiny_boxes_are_told_apart_and_are_small_ones_too():
+    """Under 8 px at 256 px: under 20 px at 640 px."""
+    tiny, small = (0.0, 0.0, 16.0, 24.9), (100.0, 100.0, 116.0, 125.1)
+    assert is_of_size(tiny, 640, "tiny")
+    assert is_of_size(tiny, 640, "small")
+    assert not is_of_size(small, 640, "tiny")
+    assert not is_of_size(tiny, 512, "tiny")
+    images = [_image((tiny, small), (small, 0.9))]
+    by_size = summarise_detection(images, 0.5)
+    assert by_size["map50_by_size"]["tiny"]["value"] == 0.0
+    assert by_size["map50_by_size"]["small"]["value"] == pytest.approx(0.5)
+    assert by_size["sensitivity_by_size"]["tiny"]["n"] == 1
+    assert by_size["sensitivity_by_size"]["small"]["n"] == 2
+
+
+def test_an_image_that_was_not_assessed_counts_as_missed_and_stays_in_every_denominator():
+    seen = _image((RIGHT,), (RIGHT, 0.9))
+    strange = replace(seen, assessed=False, patient="q")
+    normals = [_image((), (WRONG, 0.8)), replace(_image((), (WRONG, 0.8)), assessed=False)]
+    found = summarise_detection([seen, strange, *normals], 0.5)
+    assert found["not_assessed"] == {"with_tumour": 1, "normal": 1}
+    assert found["sensitivity"]["value"] == found["sensitivity_at_iou_0.3"]["value"] == 0.5
+    assert (found["sensitivity"]["n"], found["images_with_tumour"]) == (2, 2)
+    assert found["map50"]["value"] == pytest.approx(0.5)
+    assert found["froc"][-1]["sensitivity"] == 0.5
+    assert found["false_positives_per_normal"]["value"] == 0.5
+    assert found["false_positives_per_normal"]["n"] == 2
+
+
+def test_a_case_whose_image_was_not_assessed_is_abstained_from():
+    cases = [_case(i, i % 3, np.random.default_rng(i)) for i in range(12)]
+    sure = [replace(c, sets=dict.fromkeys(c.sets, (True, False, False))) for c in cases]
+    strange = [replace(c, assessed=False) for c in sure[:3]]
+    assert summarise_classes(sure)["served"]["abstained"] == 0
+    summary = summarise_classes([*strange, *sure[3:]])
+    assert summary["served"]["abstained"] == pytest.approx(0.25)
+    assert summary["not_assessed"] == 3
+    assert summary["served"]["n"] == 12
+
+
+def test_figures_of_a_slice_are_those_of_its_images_alone():
+    images = [
+        replace(_image((RIGHT,), *found), labels={"site": site, "age": age}, patient=patient)
+        for patient, site, age, found in (
+            ("a", "femur", "under 18", [(RIGHT, 0.9)]),
+            ("b", "femur", "18 and more", []),
+            ("c", "tibia", "under 18", [(RIGHT, 0.9)]),
+        )
+    ]
+    normals = [
+        replace(_image((), *[(WRONG, 0.9)] * number), labels={"fracture": kind}, patient=kind)
+        for number, kind in ((2, "fractured"), (0, "fractured"), (0, "unfractured"))
+    ]
+    found = summarise_detection(images + normals, 0.5)
+    sites, ages = found["sensitivity_by_site"], found["sensitivity_by_age"]
+    assert {site: s["value"] for site, s in sites.items()} == {"femur": 0.5, "tibia": 1.0}
+    assert (ages["under 18"]["value"], ages["under 18"]["n"]) == (1.0, 2)
+    fractures = found["false_positives_by_fracture"]
+    assert (fractures["fractured"]["value"], fractures["fractured"]["n"]) == (1.0, 2)
+    assert fractures["unfractured"]["value"] == 0.0
+    assert found["false_positives_by_age"] == {}
 
 
 def test_mean_average_precision_falls_with_loose_boxes():
@@ -147,6 +212,29 @@ def test_the_bootstrap_interval_covers_as_it_says():
         low, high = classes.interval(lambda r, s=sample: s[r].mean(), list(range(50)), rounds=200)
         held += low <= 0 <= high
     assert held >= 85
+
+
+def test_shares_and_rates_resample_patients_and_have_bounds_at_the_ends():
+    hits, one = [1.0, 0.0] * 50, [1.0] * 100
+    alone = shares({"": (hits, one)}, [str(i) for i in range(100)])[""]
+    paired = shares({"": (sorted(hits), one)}, [str(i // 25) for i in range(100)])[""]
+    assert alone["value"] == paired["value"] == 0.5
+    assert (alone["n"], paired["n"]) == (100, 100)
+    assert alone["ci95"] == pytest.approx([0.4, 0.6], abs=0.03)
+    assert paired["ci95"] == [0.0, 1.0]  # of four patients who are all or nothing
+    # Wilson's interval of 0 of 20, and the exact Poisson bound of none in 20: textbook values.
+    none = [0.0] * 20
+    groups = [str(i) for i in range(20)]
+    assert shares({"": (none, one[:20])}, groups)[""]["ci95"] == pytest.approx([0, 0.161], abs=1e-3)
+    assert shares({"": (one[:20], one[:20])}, groups)[""]["ci95"] == pytest.approx(
+        [0.839, 1], abs=1e-3
+    )
+    assert rates({"": (none, one[:20])}, groups)[""]["ci95"] == pytest.approx(
+        [0, 3.689 / 20], abs=1e-3
+    )
+    assert rates({"": (one[:20], one[:20])}, groups)[""]["ci95"] == [1.0, 1.0]
+    apart = shares({"": (none, [0.0] * 20)}, groups)[""]
+    assert apart == {"value": None, "ci95": [None, None], "n": 0}
 
 
 def test_coverage_risk_and_net_benefit():

@@ -11,15 +11,8 @@ import numpy as np
 
 from bonetumor.domain.assessment import TumourClass
 from bonetumor.evaluation import classification as classes
-from bonetumor.evaluation.detection import (
-    IOUS,
-    ScoredImage,
-    area_of,
-    false_positives,
-    froc,
-    sensitivity,
-    tally,
-)
+from bonetumor.evaluation.detection import IOUS, SIZES, ScoredImage, area_of, froc, tally
+from bonetumor.evaluation.findings import summarise_findings
 
 _ROUNDS = 500
 _FALSE_RATES = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
@@ -30,7 +23,8 @@ _PROBED = 40
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassifiedCase:
     """One patient: the true class, and the probabilities and prediction set of each subset of
-    modalities that the patient has. `served`: the subset that serving would use, if any."""
+    modalities that the patient has. `served`: the subset that serving would use, if any. Serving
+    abstains where the image was not `assessed`, because it is out of distribution."""
 
     patient: str
     truth: int
@@ -40,51 +34,29 @@ class ClassifiedCase:
     image_size: list[float]
     metadata: list[float]
     labels: dict[str, str] = field(default_factory=dict)
+    assessed: bool = True
 
 
 def summarise_detection(images: Sequence[ScoredImage], threshold: float) -> dict[str, Any]:
-    """Average precision, FROC, sensitivity by size, site and type, false positives on normals."""
-    normals = [i for i in images if not i.truth]
-    found = [i for i in images if i.truth]
-    counts = false_positives(images, threshold)
+    """Average precision, FROC, and what is found at the operating point."""
     curve = froc(images)
-    result: dict[str, Any] = {
-        "images_with_tumour": len(found),
-        "boxes": sum(len(i.truth) for i in found),
-        "normal_images": len(normals),
+    return {
         "threshold": threshold,
         "map50": _precision(images, (0.5,)),
         "map50_95": _precision(images, IOUS),
-        "map50_by_size": {
-            size: _precision(images, (0.5,), size) for size in ("small", "medium", "large")
-        },
-        "sensitivity": _share(*sensitivity(images, threshold)),
-        "sensitivity_at_iou_0.3": _share(*sensitivity(images, threshold, 0.3)),
-        "sensitivity_by_size": {
-            size: _share(*sensitivity(images, threshold, size=size))
-            for size in ("small", "medium", "large")
-        },
-        "false_positives_per_normal": _mean(counts),
-        "normals_without_any": _share(sum(c == 0 for c in counts), len(counts)),
+        "map50_by_size": {size: _precision(images, (0.5,), size) for size in SIZES},
+        **summarise_findings(images, threshold),
         "froc": [
             {"false_per_image": rate, "sensitivity": _at(curve, rate)} for rate in _FALSE_RATES
         ],
     }
-    for label in ("site", "type"):
-        values = sorted({i.labels[label] for i in found if label in i.labels})
-        result[f"sensitivity_by_{label}"] = {
-            value: _share(
-                *sensitivity([i for i in found if i.labels.get(label) == value], threshold)
-            )
-            for value in values
-        }
-    return result
 
 
 def summarise_classes(cases: Sequence[ClassifiedCase]) -> dict[str, Any]:
     """The ablation over subsets, calibration, coverage, abstention, slices and leakage probes."""
     result: dict[str, Any] = {
         "patients": len(cases),
+        "not_assessed": sum(not c.assessed for c in cases),
         "by_class": {str(c): sum(x.truth == i for x in cases) for i, c in enumerate(TumourClass)},
         "subsets": {
             s: _subset([c for c in cases if s in c.probabilities], s) for s in _subsets(cases)
@@ -121,11 +93,12 @@ def _chief(
     images: Sequence[ScoredImage], cases: Sequence[ClassifiedCase], threshold: float
 ) -> dict[str, dict[str, Any]]:
     """Detection, and classification by each subset of modalities."""
+    found = summarise_findings(images, threshold)
     chief = {
         "mAP@0.5": _precision(images, (0.5,)),
         "mAP@0.5, small": _precision(images, (0.5,), "small"),
-        "sensitivity": _share(*sensitivity(images, threshold)),
-        "false boxes per normal image": _mean(false_positives(images, threshold)),
+        "sensitivity": found["sensitivity"],
+        "false boxes per normal image": found["false_positives_per_normal"],
     }
     for subset in _subsets(cases):
         own = [c for c in cases if subset in c.probabilities]
@@ -187,7 +160,7 @@ def _served(cases: Sequence[ClassifiedCase]) -> dict[str, Any]:
     probabilities = np.array([c.probabilities[c.served or ""] for c in cases])
     sets = np.array([c.sets[c.served or ""] for c in cases])
     truth = np.array([c.truth for c in cases], np.int64)
-    alone = sets.sum(axis=1) == 1
+    alone = (sets.sum(axis=1) == 1) & np.array([c.assessed for c in cases])
     right = probabilities.argmax(axis=1) == truth
     return {
         **_scored(cases, probabilities),
@@ -248,26 +221,6 @@ def _precision(
     groups = [i.patient for i in images]
     low, high = classes.interval(measure, groups, rounds=_ROUNDS if len(ious) == 1 else 100)
     return {"value": measure(range(len(images))), "ci95": [low, high]}
-
-
-def _share(count: int, total: int) -> dict[str, Any]:
-    """A proportion with its Wilson interval."""
-    if not total:
-        return {"value": None, "ci95": [None, None], "n": 0}
-    share, z = count / total, 1.959964
-    middle = (share + z * z / (2 * total)) / (1 + z * z / total)
-    half = z / (1 + z * z / total) * np.sqrt(share * (1 - share) / total + z * z / (4 * total**2))
-    return {"value": share, "ci95": [float(middle - half), float(middle + half)], "n": total}
-
-
-def _mean(counts: Sequence[int]) -> dict[str, Any]:
-    if not counts:
-        return {"value": None, "ci95": [None, None], "n": 0}
-    values = np.array(counts, float)
-    low, high = classes.interval(
-        lambda rows: float(values[rows].mean()), [str(i) for i in range(len(values))]
-    )
-    return {"value": float(values.mean()), "ci95": [low, high], "n": len(values)}
 
 
 def _at(curve: Sequence[tuple[float, float, float]], rate: float) -> float:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ from bonetumor.worker.thinking import LoadedModel, build_slides, choose_device, 
 from bonetumor.worker.training import miss_rate_of
 
 _LEAST_SCORE = 0.01
+_ADULT_YEARS = 18
 
 
 @dataclass(slots=True, kw_only=True)
@@ -179,6 +180,7 @@ def predict(
                 found=tuple((d.box.as_tuple(), d.score) for d in looked.detections),
                 longest_px=max(image.pixels.shape),
                 labels=_labels(record),
+                assessed=not looked.out_of_distribution,
             )
         )
         size = size or image.pixels.shape
@@ -191,7 +193,7 @@ def predict(
         return
     slides = build_slides(model.fusion.preparation.tile_px)
     tiles = load_slides(cohort, record, slides, into.problems)
-    _, best, shown_on = max(sure, key=lambda ranked: ranked[0], default=(None, None, None))
+    rank, best, shown_on = max(sure, key=lambda ranked: ranked[0], default=(None, None, None))
     evidence = FusionInput(
         image=shown_on,
         box=best.box if best else None,
@@ -199,7 +201,8 @@ def predict(
         labs=panel_of(record),
         out_of_distribution=False,
     )
-    into.cases.append(_classify(record, evidence, size or (0, 0), model.fusion))
+    case = _classify(record, evidence, size or (0, 0), model.fusion)
+    into.cases.append(replace(case, assessed=rank is None or rank[0]))
     if comparison is not None:
         comparison.ask(evidence)
 
@@ -241,6 +244,8 @@ def _labels(record: PatientRecord) -> dict[str, str]:
         "sex": record.sex,
         "centre": record.centre,
     }
+    if record.age_years is not None:
+        named["age"] = "under 18" if record.age_years < _ADULT_YEARS else "18 and more"
     return {k: str(v) for k, v in named.items() if v is not None}
 
 
