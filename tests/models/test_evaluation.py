@@ -9,6 +9,8 @@ from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
 
 from bonetumor.domain.image import iou
 from bonetumor.evaluation import classification as classes
+from bonetumor.evaluation.cases import ClassifiedCase, probed
+from bonetumor.evaluation.curves import confusion, precision_recall, roc, thin
 from bonetumor.evaluation.detection import (
     IOUS,
     ScoredImage,
@@ -20,13 +22,10 @@ from bonetumor.evaluation.detection import (
     sensitivity,
     size_of,
 )
+from bonetumor.evaluation.properties import PROPERTIES
 from bonetumor.evaluation.ratios import rates, shares
-from bonetumor.evaluation.summary import (
-    ClassifiedCase,
-    summarise_centres,
-    summarise_classes,
-    summarise_detection,
-)
+from bonetumor.evaluation.sources import summarise_centres, summarise_sources
+from bonetumor.evaluation.summary import summarise_classes, summarise_detection
 
 RIGHT, WRONG = (0.0, 0.0, 40.0, 40.0), (50.0, 50.0, 60.0, 60.0)
 
@@ -331,3 +330,127 @@ def test_a_summary_of_nothing_is_empty_not_an_error():
     assert detection["false_positives_per_normal"]["value"] == 1.0
     assert detection["boxes"] == 0
     assert summarise_detection([], 0.5)["normal_images"] == 0
+
+
+def test_a_source_has_its_own_figures_with_their_numbers_even_alone():
+    rng = np.random.default_rng(5)
+    seen = replace(_image((RIGHT,), (RIGHT, 0.9)), labels={"centre": "a", "site": "femur"})
+    strange = replace(seen, assessed=False, patient="q")
+    normal = replace(_image((), (WRONG, 0.9)), labels={"centre": "b"}, patient="n")
+    unnamed = _image((), patient="u")
+    cases = [replace(_case(i, i % 3, rng), labels={"centre": "a"}) for i in range(30)]
+    sources = summarise_sources([seen, strange, normal, unnamed], cases, 0.5)
+    assert list(sources) == ["a", "b", "not named"]
+    found = sources["a"]["detection"]
+    assert (found["sensitivity"]["value"], found["sensitivity"]["n"]) == (0.5, 2)
+    assert found["not_assessed"] == {"with_tumour": 1, "normal": 0}
+    assert found["sensitivity_by_site"]["femur"]["n"] == 2
+    assert sources["b"]["detection"]["false_positives_per_normal"]["value"] == 1.0
+    assert sources["not named"]["detection"]["false_positives_per_normal"]["value"] == 0.0
+    told = sources["a"]["classification"]
+    assert (told["patients"], told["subsets"]["labs"]["n"]) == (30, 30)
+    assert told["subsets"]["labs"]["auc"] == summarise_classes(cases)["subsets"]["labs"]["auc"]
+    assert sources["b"]["classification"]["subsets"] == {}
+    assert list(summarise_sources([seen], [], 0.5)) == ["a"]
+
+
+def test_a_roc_curve_has_the_area_of_its_ranks_and_an_interval_over_patients():
+    rng = np.random.default_rng(2)
+    positive = rng.random(600) < 0.4
+    scores = rng.normal(0, 1, 600) + positive
+    curve = roc(scores, positive, [str(i) for i in range(600)])
+    assert curve["auc"]["value"] == pytest.approx(roc_auc_score(positive, scores))
+    assert curve["auc"]["ci95"][0] < curve["auc"]["value"] < curve["auc"]["ci95"][1]
+    assert (curve["n"], curve["positive"]) == (600, int(positive.sum()))
+    points = [(p["false_positive_rate"], p["sensitivity"]) for p in curve["points"]]
+    assert (points[0], points[-1]) == ((0, 0), (1, 1))
+    assert 50 < len(points) <= 200
+    area = np.trapezoid([y for _, y in points], [x for x, _ in points])
+    assert area == pytest.approx(curve["auc"]["value"], abs=0.01)
+    assert roc(scores[:3], np.ones(3, bool), list("abc"))["points"] == []
+
+
+def test_images_are_told_apart_by_their_most_certain_box_if_they_were_assessed():
+    tumours = [_image((RIGHT,), (RIGHT, 0.4), (WRONG, 0.9), patient=str(n)) for n in range(3)]
+    normals = [_image((), (WRONG, 0.6), patient="n"), _image((), patient="m")]
+    assert summarise_detection(tumours + normals, 0.5)["image_roc"]["auc"]["value"] == 1.0
+    strange = [replace(t, assessed=False) for t in tumours]
+    curve = summarise_detection(strange + normals, 0.5)["image_roc"]
+    assert curve["auc"]["value"] == pytest.approx(0.25)  # below one normal, level with the other
+    assert curve["n"] == 5
+
+
+def test_precision_and_recall_follow_the_boxes_from_the_most_certain():
+    images = [_image((RIGHT,), (RIGHT, 0.9), (WRONG, 0.7)), _image((RIGHT,), (RIGHT, 0.5))]
+    assert precision_recall(images, 0.5) == [
+        {"threshold": 0.9, "recall": 0.5, "precision": 1.0},
+        {"threshold": 0.7, "recall": 0.5, "precision": 0.5},
+        {"threshold": 0.5, "recall": 1.0, "precision": pytest.approx(2 / 3)},
+    ]
+    assert precision_recall([_image((), (WRONG, 0.9))], 0.5) == []
+    assert len(precision_recall(images * 300, 0.5)) == 200
+    assert thin(range(1000), 5) == [0, 250, 500, 749, 999]
+
+
+def test_the_confusion_has_true_classes_in_rows():
+    said = np.eye(3)[[0, 1, 1, 2, 0]]
+    assert confusion(said, np.array([0, 1, 2, 2, 0])) == [[2, 0, 0], [0, 1, 0], [0, 1, 1]]
+    summary = summarise_classes([_case(i, i % 3, np.random.default_rng(i)) for i in range(30)])
+    for figures in (summary["served"], *summary["subsets"].values()):
+        assert sum(map(sum, figures["confusion"])) == figures["n"]
+        assert set(figures["roc"]) == {"benign", "intermediate", "malignant"}
+    mean = np.mean([c["auc"]["value"] for c in summary["served"]["roc"].values()])
+    assert mean == pytest.approx(summary["served"]["auc"]["value"])
+
+
+def _blood_alone(case):
+    return replace(
+        case,
+        probabilities={"labs": case.probabilities["labs"]},
+        sets={"labs": case.sets["labs"]},
+        served="labs",
+    )
+
+
+def test_what_properties_of_the_picture_reach_stands_beside_every_class_figure():
+    rng = np.random.default_rng(6)
+
+    def cases(leak):
+        return [
+            replace(
+                _blood_alone(_case(i, i % 3, rng)),
+                picture=tuple(rng.normal(leak * (i % 3 == 2), 0.3, len(PROPERTIES))),
+                labels={"centre": "ab"[i % 2]},
+            )
+            for i in range(90)
+        ]
+
+    leaking = probed(cases(1.0))
+    summary = summarise_classes(leaking)
+    for figures in (summary["served"], *summary["subsets"].values()):
+        assert figures["picture_properties_auc"]["ci95"][0] > 0.8
+        assert figures["malignant_auc"]["value"] == figures["roc"]["malignant"]["auc"]["value"]
+    assert summary["probes"]["picture_properties"]["auc"]["value"] > 0.7
+    for source in summarise_sources([], leaking, 0.5).values():
+        assert source["classification"]["subsets"]["labs"]["picture_properties_auc"]["value"] > 0.8
+    noise = np.random.default_rng(0).normal(0, 0.3, (300, len(PROPERTIES)))
+    alike = [replace(_case(i, i % 3, rng), picture=tuple(row)) for i, row in enumerate(noise)]
+    scores = np.array([c.property_score for c in probed(alike)])
+    assert 0.4 < classes.binary_auc(scores, np.arange(300) % 3 == 2) < 0.6
+    blind = [replace(c, picture=(), property_score=math.nan) for c in leaking[:40]]
+    few = [replace(c, property_score=math.nan) for c in leaking[:39]]
+    assert all(math.isnan(c.property_score) for c in probed([*few, *blind]))  # 39 pictures
+    some = probed([*leaking, *blind])
+    assert [math.isfinite(c.property_score) for c in some] == [True] * 90 + [False] * 40
+
+
+def test_a_probe_has_seen_no_other_picture_of_the_same_patient():
+    """A patient's pictures share their property, which says nothing of other patients' class."""
+    rng = np.random.default_rng(7)
+    marks = rng.permutation(60).astype(float)
+    cases = [
+        replace(_case(n // 3, n // 3 % 3, rng), picture=(marks[n // 3],) * len(PROPERTIES))
+        for n in range(180)
+    ]
+    scores = np.array([c.property_score for c in probed(cases)])
+    assert classes.binary_auc(scores, np.array([c.truth == 2 for c in cases])) < 0.7

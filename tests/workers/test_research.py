@@ -65,7 +65,11 @@ def test_evaluation_writes_figures_page_and_card(made, tmp_path):
     assert said.exit_code == 0, said.output
     result = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     assert result["cohort"]["patients"] == 15
+    assert result["origin"] == "synthetic"
     assert set(result["centres"]["each"]) == {"phantom, seed 4", "phantom, seed 5"}
+    assert set(result["sources"]) == {"phantom, seed 4", "phantom, seed 5"}
+    normals = [s["detection"]["normal_images"] for s in result["sources"].values()]
+    assert sum(normals) == result["detection"]["normal_images"]
     assert any("expected DICOM" in p for p in result["cohort"]["not_used"])
     assert result["detection"]["normal_images"] == 3
     assert 0 <= result["detection"]["map50"]["value"] <= 1
@@ -97,7 +101,7 @@ def test_a_class_that_no_patient_has_is_named_and_the_rest_is_measured(made, tmp
     folder = copied(made, tmp_path, without)
     said = run("evaluate", "--cohort", folder, "--out", tmp_path / "out", *SYNTHETIC)
     assert said.exit_code == 0, said.output
-    assert "no patient is malignant" in said.output
+    assert "no synthetic patient is malignant" in said.output
     result = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     counts = result["classification"]["by_class"]
     assert list(counts) == ["benign", "intermediate", "malignant"]

@@ -37,14 +37,22 @@ def scores(probabilities: Floats, truth: Ints) -> dict[str, float]:
 
 
 def macro_auc(probabilities: Floats, truth: Ints) -> float:
-    """The mean one-versus-rest area under the ROC curve over the classes that occur: by ranks
-    (Hanley and McNeil, Radiology 1982), ties halved."""
+    """The mean one-versus-rest area under the ROC curve over the classes that occur."""
     areas = [
-        (rankdata(probabilities[:, label])[truth == label].mean() - (n + 1) / 2) / (len(truth) - n)
+        binary_auc(probabilities[:, label], truth == label)
         for label, n in enumerate(np.bincount(truth, minlength=3))
         if 0 < n < len(truth)
     ]
     return float(np.mean(areas)) if areas else float("nan")
+
+
+def binary_auc(scores: Floats, positive: NDArray[np.bool_]) -> float:
+    """The area under the ROC curve of telling the positive rows by their scores; NaN without rows
+    of both kinds. By ranks (Hanley and McNeil, Radiology 1982), ties halved."""
+    n = int(positive.sum())
+    if not 0 < n < len(positive):
+        return float("nan")
+    return float((rankdata(scores)[positive].mean() - (n + 1) / 2) / (len(positive) - n))
 
 
 def separation(higher: Sequence[float], lower: Sequence[float]) -> float:
@@ -187,15 +195,21 @@ def probe_auc(features: Floats, truth: Ints, groups: Sequence[str]) -> tuple[flo
 
     What such a model reaches is what a shortcut alone would reach.
     """
+    answers = probe_answers(features, truth, groups, labels=3)
+    low, high = interval(lambda rows: macro_auc(answers[rows], truth[rows]), groups, rounds=300)
+    return macro_auc(answers, truth), low, high
+
+
+def probe_answers(features: Floats, truth: Ints, groups: Sequence[str], *, labels: int) -> Floats:
+    """Probabilities of each label, shape (n, labels), by boosted trees that have seen neither the
+    row nor others of its group: in five folds. NaN among `features` is a value like others."""
     from sklearn.ensemble import HistGradientBoostingClassifier
     from sklearn.model_selection import StratifiedGroupKFold
 
-    answers = np.full((len(truth), 3), np.nan)
+    answers = np.zeros((len(truth), labels))
     folds = StratifiedGroupKFold(n_splits=5, shuffle=True, random_state=0)
     for train, test in folds.split(features, truth, groups):
         model = HistGradientBoostingClassifier(max_iter=60, random_state=0)
         model.fit(features[train], truth[train])
         answers[np.ix_(test, model.classes_.astype(int))] = model.predict_proba(features[test])
-    answers = np.nan_to_num(answers)
-    low, high = interval(lambda rows: macro_auc(answers[rows], truth[rows]), groups, rounds=300)
-    return macro_auc(answers, truth), low, high
+    return answers

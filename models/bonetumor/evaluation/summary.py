@@ -3,38 +3,27 @@
 Intervals are percentile bootstraps over patients. Keys are documented in `deploy/evaluation.md`.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from bonetumor.domain.assessment import TumourClass
 from bonetumor.evaluation import classification as classes
+from bonetumor.evaluation.cases import MALIGNANT, ClassifiedCase, summarise_probes
+from bonetumor.evaluation.curves import (
+    confusion,
+    precision_recall,
+    roc_of_classes,
+    roc_of_images,
+    thin,
+)
 from bonetumor.evaluation.detection import IOUS, SIZES, ScoredImage, area_of, froc, tally
 from bonetumor.evaluation.findings import summarise_findings
 
 _ROUNDS = 500
 _FALSE_RATES = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 _LEAST_SLICE = 10
-_PROBED = 40
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClassifiedCase:
-    """One patient: the true class, and the probabilities and prediction set of each subset of
-    modalities that the patient has. `served`: the subset that serving would use, if any. Serving
-    abstains where the image was not `assessed`, because it is out of distribution."""
-
-    patient: str
-    truth: int
-    probabilities: dict[str, tuple[float, ...]]
-    sets: dict[str, tuple[bool, ...]]
-    served: str | None
-    image_size: list[float]
-    metadata: list[float]
-    labels: dict[str, str] = field(default_factory=dict)
-    assessed: bool = True
 
 
 def summarise_detection(images: Sequence[ScoredImage], threshold: float) -> dict[str, Any]:
@@ -42,13 +31,15 @@ def summarise_detection(images: Sequence[ScoredImage], threshold: float) -> dict
     curve = froc(images)
     return {
         "threshold": threshold,
-        "map50": _precision(images, (0.5,)),
-        "map50_95": _precision(images, IOUS),
-        "map50_by_size": {size: _precision(images, (0.5,), size) for size in SIZES},
+        "map50": precision_of(images, (0.5,)),
+        "map50_95": precision_of(images, IOUS),
+        "map50_by_size": {size: precision_of(images, (0.5,), size) for size in SIZES},
         **summarise_findings(images, threshold),
         "froc": [
             {"false_per_image": rate, "sensitivity": _at(curve, rate)} for rate in _FALSE_RATES
         ],
+        "precision_recall": precision_recall(images, 0.5),
+        "image_roc": roc_of_images(images),
     }
 
 
@@ -59,72 +50,36 @@ def summarise_classes(cases: Sequence[ClassifiedCase]) -> dict[str, Any]:
         "not_assessed": sum(not c.assessed for c in cases),
         "by_class": {str(c): sum(x.truth == i for x in cases) for i, c in enumerate(TumourClass)},
         "subsets": {
-            s: _subset([c for c in cases if s in c.probabilities], s) for s in _subsets(cases)
+            s: _subset([c for c in cases if s in c.probabilities], s) for s in subsets_of(cases)
         },
     }
     served = [c for c in cases if c.served]
     if served:
         result["served"] = _served(served)
-    result["probes"] = _probes(cases)
+    result["probes"] = summarise_probes(cases)
     return result
 
 
-def summarise_centres(
-    images: Sequence[ScoredImage], cases: Sequence[ClassifiedCase], threshold: float
-) -> dict[str, Any]:
-    """The chief figures of each centre, and their range over the centres; empty with only one."""
-    labels = [i.labels for i in images] + [c.labels for c in cases]
-    centres = sorted({own["centre"] for own in labels if "centre" in own})
-    if len(centres) < 2:
-        return {}
-    each = {
-        centre: _chief(
-            [i for i in images if i.labels.get("centre") == centre],
-            [c for c in cases if c.labels.get("centre") == centre],
-            threshold,
-        )
-        for centre in centres
-    }
-    names = dict.fromkeys(name for figures in each.values() for name in figures)
-    return {"each": each, "range": {name: _range(name, each.values()) for name in names}}
-
-
-def _chief(
-    images: Sequence[ScoredImage], cases: Sequence[ClassifiedCase], threshold: float
-) -> dict[str, dict[str, Any]]:
-    """Detection, and classification by each subset of modalities."""
-    found = summarise_findings(images, threshold)
-    chief = {
-        "mAP@0.5": _precision(images, (0.5,)),
-        "mAP@0.5, small": _precision(images, (0.5,), "small"),
-        "sensitivity": found["sensitivity"],
-        "false boxes per normal image": found["false_positives_per_normal"],
-    }
-    for subset in _subsets(cases):
-        own = [c for c in cases if subset in c.probabilities]
-        figures = _scored(own, np.array([c.probabilities[subset] for c in own]))
-        chief |= {f"{name}, {subset}": figures[name] for name in ("precision", "f1", "auc")}
-    return chief
-
-
-def _range(name: str, centres: Iterable[dict[str, dict[str, Any]]]) -> list[float] | None:
-    found = (figures[name]["value"] for figures in centres if name in figures)
-    values = [v for v in found if v is not None and np.isfinite(v)]
-    return [min(values), max(values)] if values else None
-
-
-def _subsets(cases: Sequence[ClassifiedCase]) -> list[str]:
+def subsets_of(cases: Sequence[ClassifiedCase]) -> list[str]:
+    """The names of the subsets of modalities that there are, the smallest first."""
     return sorted({s for c in cases for s in c.probabilities}, key=lambda s: (s.count("+"), s))
 
 
 def _subset(cases: Sequence[ClassifiedCase], subset: str) -> dict[str, Any]:
-    probabilities = np.array([c.probabilities[subset] for c in cases])
     modalities = subset.split("+")
     gains = {
         added: _gain(cases, subset, "+".join(m for m in modalities if m != added))
         for added in (modalities if len(modalities) > 1 else ())
     }
-    return {**_scored(cases, probabilities), "gains": gains}
+    return {**scored(cases, subset), **_curves(cases, subset), "gains": gains}
+
+
+def _curves(cases: Sequence[ClassifiedCase], subset: str | None) -> dict[str, Any]:
+    probabilities, truth = _answers(cases, subset)
+    return {
+        "confusion": confusion(probabilities, truth),
+        "roc": roc_of_classes(probabilities, truth, [c.patient for c in cases]),
+    }
 
 
 def _gain(cases: Sequence[ClassifiedCase], subset: str, without: str) -> dict[str, Any]:
@@ -141,13 +96,26 @@ def _gain(cases: Sequence[ClassifiedCase], subset: str, without: str) -> dict[st
     return {name: {"value": point[name], "ci95": list(bounds[name])} for name in point}
 
 
-def _scored(cases: Sequence[ClassifiedCase], probabilities: classes.Floats) -> dict[str, Any]:
-    truth = np.array([c.truth for c in cases], np.int64)
-    groups = [c.patient for c in cases]
-    point = classes.scores(probabilities, truth)
-    bounds = classes.intervals(
-        lambda rows: classes.scores(probabilities[rows], truth[rows]), groups, rounds=_ROUNDS
-    )
+def scored(cases: Sequence[ClassifiedCase], subset: str | None) -> dict[str, Any]:
+    """The figures of one subset, or of whatever serving uses (None), and beside them what the
+    picture's properties alone reach on the same patients.
+
+    `malignant_auc` and `picture_properties_auc` are of malignant against other tumours.
+    """
+    probabilities, truth = _answers(cases, subset)
+    malignant = truth == MALIGNANT
+    guessed = np.array([c.property_score for c in cases], np.float64)
+
+    def measure(rows: Any) -> dict[str, float]:
+        own, shown = probabilities[rows], rows[np.isfinite(guessed[rows])]
+        return {
+            **classes.scores(own, truth[rows]),
+            "malignant_auc": classes.binary_auc(own[:, MALIGNANT], malignant[rows]),
+            "picture_properties_auc": classes.binary_auc(guessed[shown], malignant[shown]),
+        }
+
+    point = measure(np.arange(len(cases)))
+    bounds = classes.intervals(measure, [c.patient for c in cases], rounds=_ROUNDS)
     return {
         "n": len(cases),
         **{name: {"value": point[name], "ci95": list(bounds[name])} for name in point},
@@ -156,19 +124,28 @@ def _scored(cases: Sequence[ClassifiedCase], probabilities: classes.Floats) -> d
     }
 
 
+def _answers(
+    cases: Sequence[ClassifiedCase], subset: str | None
+) -> tuple[classes.Floats, classes.Ints]:
+    """Probabilities, shape (n, 3), and true classes."""
+    used = [c.served or "" if subset is None else subset for c in cases]
+    probabilities = np.array([c.probabilities[s] for c, s in zip(cases, used, strict=True)])
+    return probabilities, np.array([c.truth for c in cases], np.int64)
+
+
 def _served(cases: Sequence[ClassifiedCase]) -> dict[str, Any]:
-    probabilities = np.array([c.probabilities[c.served or ""] for c in cases])
+    probabilities, truth = _answers(cases, None)
     sets = np.array([c.sets[c.served or ""] for c in cases])
-    truth = np.array([c.truth for c in cases], np.int64)
     alone = (sets.sum(axis=1) == 1) & np.array([c.assessed for c in cases])
     right = probabilities.argmax(axis=1) == truth
     return {
-        **_scored(cases, probabilities),
+        **scored(cases, None),
+        **_curves(cases, None),
         "reliability": classes.reliability(probabilities, truth),
         "sets": classes.coverage(sets, truth),
         "abstained": float(1 - alone.mean()),
         "accuracy_when_answered": float(right[alone].mean()) if alone.any() else None,
-        "risk_coverage": classes.risk_coverage(probabilities, truth),
+        "risk_coverage": thin(classes.risk_coverage(probabilities, truth)),
         "decision_curve": classes.decision_curve(probabilities, truth),
         "slices": {
             label: _slices(cases, probabilities, truth, label)
@@ -193,23 +170,7 @@ def _slices(
     return answer
 
 
-def _probes(cases: Sequence[ClassifiedCase]) -> dict[str, Any]:
-    """What image size alone, and age, sex, site and box shape alone, would reach."""
-    truth = np.array([c.truth for c in cases], np.int64)
-    if len(cases) < _PROBED or min(np.bincount(truth, minlength=3)) < 5:
-        return {}
-    groups = [c.patient for c in cases]
-    answer = {}
-    for name, features in (
-        ("image_size_only", np.array([c.image_size for c in cases])),
-        ("age_sex_site_and_box", np.array([c.metadata for c in cases])),
-    ):
-        value, low, high = classes.probe_auc(features, truth, groups)
-        answer[name] = {"auc": {"value": value, "ci95": [low, high]}}
-    return answer
-
-
-def _precision(
+def precision_of(
     images: Sequence[ScoredImage], ious: Sequence[float], size: str | None = None
 ) -> dict[str, Any]:
     """Average precision, the mean over the IoUs, resampling patients."""

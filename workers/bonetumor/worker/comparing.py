@@ -6,12 +6,13 @@ from typing import Any
 
 from bonetumor.domain.assessment import Diagnosis, Modality, TumourClass
 from bonetumor.domain.errors import InvalidInput
+from bonetumor.evaluation.cases import ClassifiedCase
 from bonetumor.evaluation.comparison import Rival, compare
-from bonetumor.evaluation.summary import ClassifiedCase
 from bonetumor.fusion.classifier import FusionClassifier
 from bonetumor.service.ports import FusionInput
 from bonetumor.weights.bundle import Bundle, open_bundle
 
+Answers = list[dict[str, tuple[float, ...]]]
 _DETECTOR = "detector.safetensors"
 
 
@@ -39,22 +40,20 @@ class Comparison:
                     f"got another in {bundle.manifest.version} ({bundle.folder})"
                 )
         self._networks = [FusionClassifier(b, device=device) for b in self._bundles]
-        self._answers: list[list[dict[str, tuple[float, ...]]]] = [[] for _ in self._bundles]
 
-    def ask(self, evidence: FusionInput) -> None:
+    def ask(self, evidence: FusionInput) -> Answers:
         """Each network's probabilities for a case, from each subset of its evidence."""
-        for network, answers in zip(self._networks, self._answers, strict=True):
-            answers.append(probabilities_of(network.by_subset(evidence)))
+        return [probabilities_of(network.by_subset(evidence)) for network in self._networks]
 
-    def result(self, cases: Sequence[ClassifiedCase]) -> dict[str, Any]:
-        """The content of `classification.comparison`, of the cases in the order they were asked."""
+    def result(self, cases: Sequence[ClassifiedCase], answers: Sequence[Answers]) -> dict[str, Any]:
+        """The content of `classification.comparison`; `answers` of `ask` for each of the cases."""
         rivals = [
             Rival(
                 version=bundle.manifest.version,
                 design=str(bundle.manifest.fusion["network"]["design"]),
                 seed=int(bundle.manifest.fusion["training"]["seed"]),
-                answers=answers,
+                answers=[said[number] for said in answers],
             )
-            for bundle, answers in zip(self._bundles, self._answers, strict=True)
+            for number, bundle in enumerate(self._bundles)
         ]
         return compare(rivals, [c.truth for c in cases], [c.patient for c in cases])

@@ -1,4 +1,7 @@
-"""`evaluate`: a bundle on a cohort's test split, through the code that serves."""
+"""`evaluate`: a bundle on a cohort's test split, through the code that serves.
+
+Real and synthetic patients never share a figure.
+"""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -9,100 +12,130 @@ from typing import Any
 import numpy as np
 import torch
 
-from bonetumor.cohort.record import Cohort, PatientRecord, Split
-from bonetumor.detection.yolo import YoloDetector
+from bonetumor.cohort.record import Cohort, Origin, PatientRecord, Split
 from bonetumor.domain.assessment import Modality, TumourClass
-from bonetumor.domain.errors import BoneTumorError, InvalidInput
+from bonetumor.domain.errors import InvalidInput
 from bonetumor.domain.image import ClinicalImage
 from bonetumor.domain.lesion import Detection
-from bonetumor.evaluation import classification as classes
+from bonetumor.evaluation.cases import ClassifiedCase, probed
 from bonetumor.evaluation.detection import ScoredImage
-from bonetumor.evaluation.summary import (
-    ClassifiedCase,
-    summarise_centres,
-    summarise_classes,
-    summarise_detection,
-)
+from bonetumor.evaluation.properties import picture_properties
+from bonetumor.evaluation.sources import summarise_centres, summarise_sources
+from bonetumor.evaluation.summary import summarise_classes, summarise_detection
 from bonetumor.fusion.classifier import FusionClassifier
 from bonetumor.fusion.coverage import resplits
 from bonetumor.service.assess import look, rank_of
 from bonetumor.service.ports import FusionInput
-from bonetumor.weights.bundle import Bundle, open_bundle, shipped_bundle
+from bonetumor.weights.bundle import open_bundle, shipped_bundle
 from bonetumor.worker.cohorts import load_images, load_slides, panel_of
-from bonetumor.worker.comparing import Comparison, probabilities_of
+from bonetumor.worker.comparing import Answers, Comparison, probabilities_of
 from bonetumor.worker.evaluation_page import write_pages
-from bonetumor.worker.loose import read_images
+from bonetumor.worker.gate import Gate
 from bonetumor.worker.thinking import LoadedModel, build_slides, choose_device, load_model
 from bonetumor.worker.training import miss_rate_of
 
 _LEAST_SCORE = 0.01
 _ADULT_YEARS = 18
+_Figures = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationPlan:
+    """What `evaluate` measures, and where it writes.
+
+    `strange`: a folder of pictures that the out-of-distribution gate should tell from the
+    cohort's. `others`: bundles with the same detector whose fusion networks are measured beside.
+    """
+
+    cohort: Cohort
+    bundle: Path | None
+    out: Path
+    part: Split
+    strange: Path | None = None
+    others: Sequence[Path] = ()
 
 
 @dataclass(slots=True, kw_only=True)
 class Predictions:
-    """What the model said of every patient, and what could not be used."""
+    """What the model said of every patient, and what could not be used.
+
+    `answers`: for each of `cases` what each of the bundles compared says.
+    """
 
     images: list[ScoredImage] = field(default_factory=list)
     cases: list[ClassifiedCase] = field(default_factory=list)
+    answers: list[Answers] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
 
 Track = Callable[[Sequence[PatientRecord]], Iterator[PatientRecord]]
 
 
-def evaluate_bundle(
-    cohort: Cohort,
-    bundle: Path | None,
-    out: Path,
-    part: Split,
-    track: Track,
-    *,
-    strange: Path | None = None,
-    others: Sequence[Path] = (),
-) -> dict[str, Any]:
-    """Writes `evaluation.json`, `index.html` and `model-card.md` into `out`; answers the first.
+class _Evaluation:
+    """The models of one run, and the figures of the patients it is given."""
 
-    `strange`: a folder of pictures that the out-of-distribution gate should tell from the
-    cohort's. `others`: bundles with the same detector whose fusion networks are measured beside.
+    def __init__(self, plan: EvaluationPlan) -> None:
+        self.plan = plan
+        self.bundle = open_bundle(plan.bundle or shipped_bundle())
+        # Faint boxes are kept, so that the curves are whole; the operating point is applied here.
+        self.model = load_model(self.bundle, device="auto", least_score=_LEAST_SCORE)
+        self.threshold = float(self.bundle.manifest.detector["score_threshold"])
+        self.comparison = (
+            Comparison(self.bundle, plan.others, choose_device("auto")) if plan.others else None
+        )
+        self.gate = Gate(self.bundle, plan.strange) if plan.strange is not None else None
+        self.problems = list(plan.cohort.problems)
+
+    def section(self, origin: Origin, patients: Sequence[PatientRecord], track: Track) -> _Figures:
+        """All figures of the patients of one origin."""
+        found = Predictions(problems=self.problems)
+        for record in track(patients):
+            predict(self.plan.cohort, record, self.model, self.threshold, found, self.comparison)
+        cases = probed(found.cases)
+        result: _Figures = {
+            "origin": origin,
+            "patients": len(patients),
+            "detection": summarise_detection(found.images, self.threshold),
+            "classification": summarise_classes(cases),
+            "sources": summarise_sources(found.images, cases, self.threshold),
+            "centres": summarise_centres(found.images, cases, self.threshold),
+        }
+        _add_resplits(result["classification"]["subsets"], cases, miss_rate_of(self.bundle))
+        if self.comparison is not None:
+            result["classification"]["comparison"] = self.comparison.result(cases, found.answers)
+        if self.gate is not None:
+            result["out_of_distribution"] = self.gate.figures(self.plan.cohort, patients)
+        return result
+
+
+def evaluate_bundle(plan: EvaluationPlan, track: Track) -> dict[str, Any]:
+    """Writes `evaluation.json`, `index.html` and `model-card.md` into `plan.out`;
+    answers the first. Real and synthetic patients are measured apart.
 
     Raises:
         InvalidInput: the split holds nobody, or another bundle has another detector.
     """
-    opened = open_bundle(bundle or shipped_bundle())
-    # Faint boxes are kept, so that the curves are whole; the operating point is applied here.
-    model = load_model(opened, device="auto", least_score=_LEAST_SCORE)
-    threshold = float(opened.manifest.detector["score_threshold"])
-    predictions = Predictions(problems=list(cohort.problems))
-    patients = list(cohort.of(part))
+    patients = list(plan.cohort.of(plan.part))
     if not patients:
-        raise InvalidInput(f"cohort: expected patients in the {part} split, got none")
-    comparison = Comparison(opened, others, choose_device("auto")) if others else None
-    for record in track(patients):
-        predict(cohort, record, model, threshold, predictions, comparison)
-    result: dict[str, Any] = {
-        **_about(opened, cohort, part, len(patients), predictions.problems),
-        "detection": summarise_detection(predictions.images, threshold),
-        "classification": summarise_classes(predictions.cases),
-        "centres": summarise_centres(predictions.images, predictions.cases, threshold),
+        raise InvalidInput(f"cohort: expected patients in the {plan.part} split, got none")
+    evaluation = _Evaluation(plan)
+    plan.out.mkdir(parents=True, exist_ok=True)
+    apart: dict[Origin, list[PatientRecord]] = {
+        "real": [p for p in patients if not p.is_synthetic],
+        "synthetic": [p for p in patients if p.is_synthetic],
     }
-    _add_resplits(result["classification"]["subsets"], predictions.cases, miss_rate_of(opened))
-    if comparison is not None:
-        result["classification"]["comparison"] = comparison.result(predictions.cases)
-    if strange is not None:
-        result["out_of_distribution"] = _strangeness(cohort, patients, opened, strange)
+    sections = [evaluation.section(o, own, track) for o, own in apart.items() if own]
+    result = {**_about(evaluation, sections), **_placed(sections)}
     plain = _plain(result)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "evaluation.json").write_text(json.dumps(plain, indent=2, allow_nan=False))
-    write_pages(plain, out)
+    (plan.out / "evaluation.json").write_text(json.dumps(plain, indent=2, allow_nan=False))
+    write_pages(plain, plan.out)
     return result
 
 
-def _about(
-    bundle: Bundle, cohort: Cohort, part: Split, patients: int, problems: list[str]
-) -> dict[str, Any]:
+def _about(evaluation: _Evaluation, sections: Sequence[_Figures]) -> _Figures:
     """What was measured on whom."""
-    manifest = bundle.manifest
+    manifest, plan = evaluation.bundle.manifest, evaluation.plan
+    whole = {"patients": sections[0]["patients"]} if len(sections) == 1 else {}
     return {
         "bundle": {
             "version": manifest.version,
@@ -112,16 +145,23 @@ def _about(
             "intended_use_statement": manifest.intended_use_statement,
         },
         "cohort": {
-            "name": cohort.folder.name,
-            "split": part,
-            "patients": patients,
-            "not_used": list(dict.fromkeys(problems)),
+            "name": plan.cohort.folder.name,
+            "split": plan.part,
+            **whole,
+            "not_used": list(dict.fromkeys(evaluation.problems)),
         },
     }
 
 
+def _placed(sections: Sequence[_Figures]) -> _Figures:
+    """The figures of the one origin that there is, else a section for each."""
+    if len(sections) == 1:
+        return sections[0]
+    return {"origins": {section["origin"]: section for section in sections}}
+
+
 def _add_resplits(
-    subsets: dict[str, dict[str, Any]], cases: Sequence[ClassifiedCase], miss_rate: float
+    subsets: dict[str, _Figures], cases: Sequence[ClassifiedCase], miss_rate: float
 ) -> None:
     """Whether sets that are calibrated on half of the cases cover the other half."""
     for name, figures in subsets.items():
@@ -134,32 +174,6 @@ def _add_resplits(
         )
 
 
-def _strangeness(
-    cohort: Cohort, patients: Sequence[PatientRecord], bundle: Bundle, folder: Path
-) -> dict[str, Any]:
-    """How well the gate tells the folder's pictures from the cohort's."""
-    detector = YoloDetector(bundle, device="cpu")
-    familiar = [
-        detector.strangeness(image)
-        for record in patients
-        for _, image in load_images(cohort, record, [])
-    ]
-    refused, strange = 0, []
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        try:
-            strange += [detector.strangeness(image) for image in read_images(path)]
-        except BoneTumorError:
-            refused += 1  # refused by rule: no radiograph, or no image at all
-    return {
-        "familiar": len(familiar),
-        "strange": len(strange),
-        "refused_by_rule": refused,
-        "auroc": classes.separation(strange, familiar),
-        "strange_flagged": sum(s > 1 for s in strange),
-        "familiar_flagged": sum(s > 1 for s in familiar),
-    }
-
-
 def predict(
     cohort: Cohort,
     record: PatientRecord,
@@ -170,7 +184,7 @@ def predict(
 ) -> None:
     """Boxes on each image; probabilities for each subset of what the patient has."""
     sure: list[tuple[tuple[bool, float], Detection, ClinicalImage]] = []
-    size: tuple[int, ...] | None = None
+    first: ClinicalImage | None = None
     for described, image in load_images(cohort, record, into.problems):
         looked = look([image], model.detector)
         into.images.append(
@@ -183,7 +197,7 @@ def predict(
                 assessed=not looked.out_of_distribution,
             )
         )
-        size = size or image.pixels.shape
+        first = first or image
         sure += [
             (rank_of(d, is_strange=looked.out_of_distribution), d, image)
             for d in looked.detections
@@ -201,16 +215,20 @@ def predict(
         labs=panel_of(record),
         out_of_distribution=False,
     )
-    case = _classify(record, evidence, size or (0, 0), model.fusion)
+    case = _classify(record, evidence, first, model.fusion)
     into.cases.append(replace(case, assessed=rank is None or rank[0]))
     if comparison is not None:
-        comparison.ask(evidence)
+        into.answers.append(comparison.ask(evidence))
 
 
 def _classify(
-    record: PatientRecord, evidence: FusionInput, size: tuple[int, ...], fusion: FusionClassifier
+    record: PatientRecord,
+    evidence: FusionInput,
+    first: ClinicalImage | None,
+    fusion: FusionClassifier,
 ) -> ClassifiedCase:
     diagnoses = fusion.by_subset(evidence)
+    rows, columns = first.pixels.shape if first else (0, 0)
     served = "+".join([(), *diagnoses][-1])  # the greatest subset comes last
     return ClassifiedCase(
         patient=record.group or record.patient,
@@ -221,7 +239,8 @@ def _classify(
             for used, diagnosis in diagnoses.items()
         },
         served=served if served not in ("", Modality.LABS) else None,
-        image_size=[float(size[1]), float(size[0])],
+        image_size=[float(columns), float(rows)],
+        picture=tuple(picture_properties(first.pixels).tolist()) if first else (),
         metadata=_metadata(record),
         labels=_slices(record, served),
     )

@@ -329,18 +329,28 @@ def evaluate(
         typer.Option(help="Bundle with the same detector to measure beside it; may be repeated"),
     ] = None,
 ) -> None:
-    """Measures a bundle on a cohort, through the code that serves."""
+    """Measures a bundle on a cohort, through the code that serves; real and synthetic patients
+    apart."""
     from bonetumor.worker import evaluating, training
+    from bonetumor.worker.evaluation_page import sections_of
 
-    found = training.open_cohort(cohort, say)
-    result = evaluating.evaluate_bundle(
-        found, bundle, out, split.value, _tracked, strange=strange, others=compare or ()
+    plan = evaluating.EvaluationPlan(
+        cohort=training.open_cohort(cohort, say),
+        bundle=bundle,
+        out=out,
+        part=split.value,
+        strange=strange,
+        others=compare or (),
     )
-    counts = result["classification"]["by_class"]
-    absent = " or ".join(name for name, count in counts.items() if not count)
-    if absent and any(counts.values()):
-        say(f"no patient is {absent}: it counts with nought in precision, recall and F1")
-    say(f"{result['cohort']['patients']} patients measured; see {out / 'index.html'}")
+    for section in sections_of(evaluating.evaluate_bundle(plan, _tracked)):
+        counts = section["classification"]["by_class"]
+        absent = " or ".join(name for name, count in counts.items() if not count)
+        whose = section["origin"]
+        if absent and any(counts.values()):
+            say(
+                f"no {whose} patient is {absent}: it counts with nought in precision, recall and F1"
+            )
+        say(f"{section['patients']} {whose} patients measured; see {out / 'index.html'}")
 
 
 def say(text: str) -> None:

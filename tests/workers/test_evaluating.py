@@ -1,0 +1,116 @@
+"""`evaluate` on pictures whose boxes are known: origins apart."""
+
+import json
+import re
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bonetumor.cohort.record import ImageRecord, PatientRecord, write_cohort
+from bonetumor.domain.image import BoundingBox
+from bonetumor.domain.lesion import Detection
+from bonetumor.service.ports import Findings
+from bonetumor.worker import evaluating
+from kit.cohorts import run
+
+LESION, ELSEWHERE = (8.0, 8.0, 40.0, 40.0), (44.0, 44.0, 60.0, 60.0)
+FOUND, MISSED, FALSE, NOTHING, STRANGE = 10, 20, 30, 40, 50  # the grey level of a picture
+SAYS = {
+    FOUND: [(LESION, 0.9)],
+    MISSED: [(ELSEWHERE, 0.7)],
+    FALSE: [(ELSEWHERE, 0.8)],
+    NOTHING: [],
+    STRANGE: [(LESION, 0.9)],
+}
+
+
+class Detector:
+    """Finds in a picture what its grey level stands for."""
+
+    def detect_all(self, images):
+        for image in images:
+            grey = int(image.pixels[0, 0])
+            found = tuple(
+                Detection(
+                    image=image.reference,
+                    box=BoundingBox(**dict(zip(("x0", "y0", "x1", "y1"), box, strict=True))),
+                    score=score,
+                )
+                for box, score in SAYS[grey]
+            )
+            yield image, Findings(detections=found, out_of_distribution=grey == STRANGE)
+
+
+@pytest.fixture
+def known(monkeypatch):
+    model = SimpleNamespace(detector=Detector(), fusion=None)
+    monkeypatch.setattr(evaluating, "load_model", lambda *_, **__: model)
+
+
+def laid(folder, *patients):
+    """A cohort of pictures of 64 x 64: (name, grey level, true boxes, what else is known)."""
+    (folder / "images").mkdir(parents=True)
+    records = []
+    for name, grey, boxes, more in patients:
+        file = f"images/{name}.png"
+        Image.fromarray(np.full((64, 64), grey, np.uint8)).save(folder / file)
+        images = (ImageRecord(file=file, boxes=boxes),)
+        records.append(PatientRecord(patient=name, split="test", images=images, **more))
+    write_cohort(folder, records)
+    return folder
+
+
+def evaluated(cohort, out):
+    said = run("evaluate", "--cohort", cohort, "--out", out)
+    assert said.exit_code == 0, said.output
+    return json.loads((out / "evaluation.json").read_text()), said.output
+
+
+def all_of(value, key):
+    """What stands under a key, at any depth."""
+    if isinstance(value, list):
+        return [found for own in value for found in all_of(own, key)]
+    if not isinstance(value, dict):
+        return []
+    inner = [found for own in value.values() for found in all_of(own, key)]
+    return [value[key], *inner] if key in value else inner
+
+
+def test_real_and_synthetic_patients_never_share_a_figure(known, tmp_path):
+    real, drawn = {"origin": "real", "centre": "a"}, {"origin": "synthetic", "centre": "a"}
+    cohort = laid(
+        tmp_path / "both",
+        ("s1", MISSED, (LESION,), drawn),
+        ("s2", MISSED, (LESION,), drawn | {"centre": "b"}),
+        ("s3", FALSE, (), drawn),
+        ("r1", FOUND, (LESION,), real),
+        ("r2", FOUND, (LESION,), real | {"origin": None}),  # who says nothing is real
+        ("r3", NOTHING, (), real),
+        ("r4", NOTHING, (), real),
+    )
+    result, said = evaluated(cohort, tmp_path / "out")
+    assert set(result) == {"bundle", "cohort", "origins"}
+    assert set(result["cohort"]) == {"name", "split", "not_used"}
+    assert list(result["origins"]) == ["real", "synthetic"]
+    sections = result["origins"]
+    assert [s["patients"] for s in sections.values()] == [4, 3]
+    found = [s["detection"] for s in sections.values()]
+    assert [f["map50"]["value"] for f in found] == [1.0, 0.0]
+    assert [f["sensitivity"]["n"] for f in found] == [2, 2]
+    assert [f["false_positives_per_normal"]["value"] for f in found] == [0.0, 1.0]
+    assert [m["value"] for m in all_of(result, "map50")] == [1.0, 0.0]
+    # Of all patients together it would be one half.
+    values = [m["value"] for m in all_of(result, "sensitivity") if isinstance(m, dict)]
+    assert set(values) <= {0.0, 1.0, None}
+    assert sections["real"]["sources"]["a"]["detection"]["boxes"] == 2
+    assert sections["synthetic"]["sources"]["a"]["detection"]["boxes"] == 1
+    assert sections["real"]["centres"] == {}
+    assert set(sections["synthetic"]["centres"]["each"]) == {"a", "b"}
+    measured = re.findall(r"(\d+) (\w*) ?patients measured", said)
+    assert measured == [("4", "real"), ("3", "synthetic")]
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert 0 < page.index("<h2>Real patients</h2>") < page.index("<h2>Synthetic patients</h2>")
+    card = (tmp_path / "out" / "model-card.md").read_text()
+    assert 0 < card.index("test split: real patients") < card.index("test split: synthetic")
