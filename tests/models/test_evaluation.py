@@ -22,6 +22,7 @@ from bonetumor.evaluation.detection import (
     sensitivity,
     size_of,
 )
+from bonetumor.evaluation.mistakes import Kind, worst_false_boxes, worst_misses
 from bonetumor.evaluation.properties import PROPERTIES
 from bonetumor.evaluation.ratios import rates, shares
 from bonetumor.evaluation.sources import summarise_centres, summarise_sources
@@ -454,3 +455,35 @@ def test_a_probe_has_seen_no_other_picture_of_the_same_patient():
     ]
     scores = np.array([c.property_score for c in probed(cases)])
     assert classes.binary_auc(scores, np.array([c.truth == 2 for c in cases])) < 0.7
+
+
+def test_the_worst_misses_are_those_that_nothing_overlaps_the_greatest_first():
+    large, off = (0.0, 0.0, 80.0, 80.0), (30.0, 30.0, 75.0, 75.0)
+    images = [
+        _image((RIGHT,), (RIGHT, 0.9)),
+        _image((RIGHT,), (RIGHT, 0.3)),
+        _image((RIGHT,)),
+        _image((large,), (off, 0.8)),
+        replace(_image((large,), (large, 0.9)), assessed=False),
+        _image((RIGHT,), longest=320),
+    ]
+    worst = worst_misses(images, 0.5, 12)
+    assert [(m.image, m.score) for m in worst] == [(4, 0), (5, 0), (2, 0), (1, 0.3), (3, 0.8)]
+    assert [m.image for m in worst_misses(images, 0.5, 2)] == [4, 5]
+    assert worst[0].box == large
+
+
+def test_the_worst_false_boxes_are_the_most_certain_and_normals_stand_apart():
+    images = [
+        _image((), (WRONG, 0.6), (RIGHT, 0.8)),
+        _image((), (WRONG, 0.4)),
+        _image((RIGHT,), (RIGHT, 0.9), (WRONG, 0.7)),
+        replace(_image((), (WRONG, 0.9)), assessed=False),
+    ]
+    normal, tumour = (
+        worst_false_boxes(images, 0.5, 12, kind)
+        for kind in (Kind.FALSE_ON_NORMAL, Kind.FALSE_ON_TUMOUR)
+    )
+    assert [(m.image, m.box, m.score) for m in normal] == [(0, RIGHT, 0.8), (0, WRONG, 0.6)]
+    assert [(m.image, m.box, m.score) for m in tumour] == [(2, WRONG, 0.7)]
+    assert len(worst_false_boxes(images, 0.5, 1, Kind.FALSE_ON_NORMAL)) == 1

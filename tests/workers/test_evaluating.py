@@ -1,4 +1,4 @@
-"""`evaluate` on pictures whose boxes are known: origins apart."""
+"""`evaluate` on pictures whose boxes are known: origins apart, what was not assessed, mistakes."""
 
 import json
 import re
@@ -62,8 +62,8 @@ def laid(folder, *patients):
     return folder
 
 
-def evaluated(cohort, out):
-    said = run("evaluate", "--cohort", cohort, "--out", out)
+def evaluated(cohort, out, *options):
+    said = run("evaluate", "--cohort", cohort, "--out", out, *options)
     assert said.exit_code == 0, said.output
     return json.loads((out / "evaluation.json").read_text()), said.output
 
@@ -90,7 +90,7 @@ def test_real_and_synthetic_patients_never_share_a_figure(known, tmp_path):
         ("r3", NOTHING, (), real),
         ("r4", NOTHING, (), real),
     )
-    result, said = evaluated(cohort, tmp_path / "out")
+    result, said = evaluated(cohort, tmp_path / "out", "--no-pictures")
     assert set(result) == {"bundle", "cohort", "origins"}
     assert set(result["cohort"]) == {"name", "split", "not_used"}
     assert list(result["origins"]) == ["real", "synthetic"]
@@ -114,3 +114,59 @@ def test_real_and_synthetic_patients_never_share_a_figure(known, tmp_path):
     assert 0 < page.index("<h2>Real patients</h2>") < page.index("<h2>Synthetic patients</h2>")
     card = (tmp_path / "out" / "model-card.md").read_text()
     assert 0 < card.index("test split: real patients") < card.index("test split: synthetic")
+
+
+def test_pictures_of_the_worst_mistakes_are_drawn_and_left_out_where_that_is_asked_for(
+    known, tmp_path
+):
+    named = {"origin": "real", "centre": "ward 7", "tumour_type": "osteosarcoma"}
+    cohort = laid(
+        tmp_path / "own",
+        ("seen", FOUND, (LESION,), named),
+        ("overlooked", MISSED, (LESION,), named),
+        ("foreign", STRANGE, (LESION,), named),
+        ("healthy", FALSE, (), {}),
+        ("quiet", NOTHING, (), {}),
+    )
+    out = tmp_path / "out"
+    result, _ = evaluated(cohort, out)
+    assert result["origin"] == "real"
+    assert result["cohort"]["patients"] == result["patients"] == 5
+    found = result["detection"]
+    assert found["not_assessed"] == {"with_tumour": 1, "normal": 0}
+    assert (found["sensitivity"]["value"], found["sensitivity"]["n"]) == (pytest.approx(1 / 3), 3)
+    by_kind = {}
+    for entry in result["pictures"]:
+        by_kind.setdefault(entry["kind"], []).append((entry["patient"], entry["score"]))
+    assert by_kind == {
+        "missed": [("overlooked", 0.0), ("foreign", 0.0)],
+        "false-on-normal": [("healthy", 0.8)],
+        "false-on-tumour": [("overlooked", 0.7)],
+    }
+    first = result["pictures"][0]
+    assert (first["source"], first["truth"]) == ("ward 7", "osteosarcoma")
+    picture = np.asarray(Image.open(out / first["file"]).convert("RGB")).astype(int)
+    assert picture.shape == (640, 640, 3)
+    green = picture[..., 1] - picture[..., 0] > 100
+    red = picture[..., 0] - picture[..., 1] > 100
+    assert green[80:400, 80].all()  # the lesion, ten times as large
+    assert green[80, 80:400].all()
+    assert red[440:600, 440].all()  # the box that was found elsewhere
+    assert not (green | red)[100:380, 100:380].any()
+    page = (out / "index.html").read_text()
+    assert all(f'src="{entry["file"]}"' in page for entry in result["pictures"])
+    assert "overlooked, ward 7; score 0.00; truth: osteosarcoma" in page
+    assert "truth: osteosarcoma; not assessed" in page
+    card = (out / "model-card.md").read_text()
+    assert not any(word in card for word in ("pictures/", "overlooked", "data:image"))
+    own = out / "pictures" / "of-mine.png"
+    own.write_bytes(b"x")
+    fewer, _ = evaluated(cohort, out, "--worst", "1")
+    assert [e["patient"] for e in fewer["pictures"]] == ["overlooked", "healthy", "overlooked"]
+    assert len(list((out / "pictures").iterdir())) == 4
+    without, _ = evaluated(cohort, out, "--no-pictures")
+    assert "pictures" not in without
+    assert list((out / "pictures").iterdir()) == [own]
+    page = (out / "index.html").read_text()
+    assert "overlooked" not in page
+    assert 'src="pictures' not in page

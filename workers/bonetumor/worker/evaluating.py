@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bonetumor.cohort.record import Cohort, Origin, PatientRecord, Split
+from bonetumor.cohort.record import Cohort, ImageRecord, Origin, PatientRecord, Split
 from bonetumor.domain.assessment import Modality, TumourClass
 from bonetumor.domain.errors import InvalidInput
 from bonetumor.domain.image import ClinicalImage
@@ -30,6 +30,7 @@ from bonetumor.weights.bundle import open_bundle, shipped_bundle
 from bonetumor.worker.cohorts import load_images, load_slides, panel_of
 from bonetumor.worker.comparing import Answers, Comparison, probabilities_of
 from bonetumor.worker.evaluation_page import write_pages
+from bonetumor.worker.evaluation_pictures import Album, remove_pictures
 from bonetumor.worker.gate import Gate
 from bonetumor.worker.thinking import LoadedModel, build_slides, choose_device, load_model
 from bonetumor.worker.training import miss_rate_of
@@ -45,6 +46,7 @@ class EvaluationPlan:
 
     `strange`: a folder of pictures that the out-of-distribution gate should tell from the
     cohort's. `others`: bundles with the same detector whose fusion networks are measured beside.
+    `pictures`: how many of the worst mistakes of each kind are drawn; none with nought.
     """
 
     cohort: Cohort
@@ -53,16 +55,19 @@ class EvaluationPlan:
     part: Split
     strange: Path | None = None
     others: Sequence[Path] = ()
+    pictures: int = 12
 
 
 @dataclass(slots=True, kw_only=True)
 class Predictions:
     """What the model said of every patient, and what could not be used.
 
-    `answers`: for each of `cases` what each of the bundles compared says.
+    `shown`: for each of `images` whose it is and where it lies. `answers`: for each of `cases`
+    what each of the bundles compared says.
     """
 
     images: list[ScoredImage] = field(default_factory=list)
+    shown: list[tuple[PatientRecord, ImageRecord]] = field(default_factory=list)
     cases: list[ClassifiedCase] = field(default_factory=list)
     answers: list[Answers] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -105,11 +110,16 @@ class _Evaluation:
             result["classification"]["comparison"] = self.comparison.result(cases, found.answers)
         if self.gate is not None:
             result["out_of_distribution"] = self.gate.figures(self.plan.cohort, patients)
+        if self.plan.pictures:
+            album = Album(self.plan.cohort, self.plan.out, origin)
+            result["pictures"] = album.draw(
+                found.images, found.shown, self.threshold, self.plan.pictures
+            )
         return result
 
 
 def evaluate_bundle(plan: EvaluationPlan, track: Track) -> dict[str, Any]:
-    """Writes `evaluation.json`, `index.html` and `model-card.md` into `plan.out`;
+    """Writes `evaluation.json`, `index.html`, `model-card.md` and the pictures into `plan.out`;
     answers the first. Real and synthetic patients are measured apart.
 
     Raises:
@@ -120,6 +130,7 @@ def evaluate_bundle(plan: EvaluationPlan, track: Track) -> dict[str, Any]:
         raise InvalidInput(f"cohort: expected patients in the {plan.part} split, got none")
     evaluation = _Evaluation(plan)
     plan.out.mkdir(parents=True, exist_ok=True)
+    remove_pictures(plan.out)
     apart: dict[Origin, list[PatientRecord]] = {
         "real": [p for p in patients if not p.is_synthetic],
         "synthetic": [p for p in patients if p.is_synthetic],
@@ -197,6 +208,7 @@ def predict(
                 assessed=not looked.out_of_distribution,
             )
         )
+        into.shown.append((record, described))
         first = first or image
         sure += [
             (rank_of(d, is_strange=looked.out_of_distribution), d, image)

@@ -328,6 +328,15 @@ def evaluate(
         list[Path] | None,
         typer.Option(help="Bundle with the same detector to measure beside it; may be repeated"),
     ] = None,
+    pictures: Annotated[
+        bool,
+        typer.Option(
+            help="Pictures of the worst mistakes; they show patients, so they and the page stay"
+        ),
+    ] = True,
+    worst: Annotated[
+        int, typer.Option(min=1, help="How many of each kind: missed, false on normals, on others")
+    ] = 12,
 ) -> None:
     """Measures a bundle on a cohort, through the code that serves; real and synthetic patients
     apart."""
@@ -341,6 +350,7 @@ def evaluate(
         part=split.value,
         strange=strange,
         others=compare or (),
+        pictures=worst if pictures else 0,
     )
     for section in sections_of(evaluating.evaluate_bundle(plan, _tracked)):
         counts = section["classification"]["by_class"]
