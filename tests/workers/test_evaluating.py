@@ -125,8 +125,8 @@ def test_pictures_of_the_worst_mistakes_are_drawn_and_left_out_where_that_is_ask
         ("seen", FOUND, (LESION,), named),
         ("overlooked", MISSED, (LESION,), named),
         ("foreign", STRANGE, (LESION,), named),
-        ("healthy", FALSE, (), {}),
-        ("quiet", NOTHING, (), {}),
+        ("healthy", FALSE, (), {"fractured": True, "age_years": 12}),
+        ("quiet", NOTHING, (), {"fractured": False, "age_years": 40}),
     )
     out = tmp_path / "out"
     result, _ = evaluated(cohort, out)
@@ -135,6 +135,9 @@ def test_pictures_of_the_worst_mistakes_are_drawn_and_left_out_where_that_is_ask
     found = result["detection"]
     assert found["not_assessed"] == {"with_tumour": 1, "normal": 0}
     assert (found["sensitivity"]["value"], found["sensitivity"]["n"]) == (pytest.approx(1 / 3), 3)
+    fractures, ages = (found[f"false_positives_by_{label}"] for label in ("fracture", "age"))
+    assert {k: v["value"] for k, v in fractures.items()} == {"fractured": 1, "unfractured": 0}
+    assert {k: v["value"] for k, v in ages.items()} == {"under 18": 1, "18 and more": 0}
     by_kind = {}
     for entry in result["pictures"]:
         by_kind.setdefault(entry["kind"], []).append((entry["patient"], entry["score"]))

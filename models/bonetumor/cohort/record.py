@@ -13,7 +13,8 @@ in pixel edges of the stored image (PS3.3 C.18.6.1.2). Images are DICOM, JPEG, P
 keeps patients together that may be one person; `split` fixes the part, which otherwise follows from
 the group. `origin` says whether the patient is real or synthetic, so that figures of the two are
 never pooled; where it is left out, the patient counts as real. `drawn` names the evidence of a real
-patient that a phantom drew: "pathology", "labs".
+patient that a phantom drew: "pathology", "labs". `fractured` says whether a bone is broken, with or
+without a tumour: false boxes are counted apart there.
 """
 
 import hashlib
@@ -77,6 +78,7 @@ class PatientRecord(_Record):
     age_years: float | None = Field(default=None, ge=0, le=130)
     sex: Literal["M", "F", "O"] | None = None
     site: str | None = None
+    fractured: bool | None = None
     images: tuple[ImageRecord, ...] = ()
     slides: tuple[_Path, ...] = ()
     labs: tuple[LabRecord, ...] = ()

@@ -277,6 +277,8 @@ def _labels(record: PatientRecord) -> dict[str, str]:
     }
     if record.age_years is not None:
         named["age"] = "under 18" if record.age_years < _ADULT_YEARS else "18 and more"
+    if record.fractured is not None:
+        named["fracture"] = "fractured" if record.fractured else "unfractured"
     return {k: str(v) for k, v in named.items() if v is not None}
 
 
