@@ -192,6 +192,44 @@ def test_rounds_go_on_from_the_width_of_what_they_start_from(tmp_path, monkeypat
         make_bundle(BundlePlan(out=tmp_path, work=tmp_path), print)
 
 
+def _stopped(monkeypatch, start):
+    """The plan and weights that the detector's training is asked for first."""
+    asked = []
+
+    def stop(_cohort, plan, _work, start, _say):
+        asked.append((plan, start))
+        raise InvalidInput("seen enough")
+
+    monkeypatch.setattr(bundling, "_drawn", lambda *_: None)
+    monkeypatch.setattr(bundling.training, "open_cohort", lambda *_: None)
+    monkeypatch.setattr(bundling.training, "fit_detector", stop)
+    monkeypatch.setattr(bundling.training, "detector_of", lambda _: start)
+    return asked
+
+
+@pytest.mark.parametrize("width", ["n", "s", "x"])
+def test_weights_of_others_begin_the_first_round_in_their_width(tmp_path, monkeypatch, width):
+    wide = f"yolov5{width}.yaml"
+    start = Start(name="coco", architecture=wide, weights={}, goes_on=False)
+    asked = _stopped(monkeypatch, start)
+    with pytest.raises(InvalidInput, match="seen enough"):
+        make_bundle(BundlePlan(out=tmp_path, work=tmp_path), print)
+    assert asked == [(replace(bundling.ROUNDS[0].training, architecture=wide), start)]
+    widths = {each.training.architecture for each in bundling._rounds_from(start)}
+    assert widths == ({"yolov5n.yaml", "yolov5s.yaml"} if width == "n" else {wide})
+
+
+@pytest.mark.parametrize(("goes_on", "rate"), [(True, 0.0005), (False, 0.0015)])
+def test_a_new_head_learns_at_the_rate_of_a_beginning(tmp_path, monkeypatch, goes_on, rate):
+    start = Start(name="own", architecture="yolov5m.yaml", weights={}, goes_on=goes_on)
+    asked = _stopped(monkeypatch, start)
+    named = {"version": "own-1", "training_data": "nobody"}
+    with pytest.raises(InvalidInput, match="seen enough"):
+        make_bundle(BundlePlan(out=tmp_path, work=tmp_path, cohort=tmp_path, **named), print)
+    plan = replace(DetectorTraining(), architecture="yolov5m.yaml", learning_rate=rate)
+    assert asked == [(plan, start)]
+
+
 def test_validation_is_spread_evenly(tmp_path):
     plan = CohortPlan(patients=10, normals=4, seed=3, longest_px=160, validation_share=0.5)
     assert list(make_cohort(plan, tmp_path))[-1] == 14

@@ -14,7 +14,12 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from bonetumor.cohort.record import ImageRecord, PatientRecord, read_cohort, write_cohort
-from bonetumor.detection.train import DetectorTraining, LabelledPicture, train_detector
+from bonetumor.detection.train import (
+    DetectorTraining,
+    LabelledPicture,
+    read_checkpoint,
+    train_detector,
+)
 from bonetumor.detection.vision import load_ultralytics
 from bonetumor.detection.yolo import YoloDetector
 from bonetumor.domain.assessment import TumourClass
@@ -187,6 +192,33 @@ def test_the_rate_falls_with_every_step_and_the_last_weights_are_averaged(tmp_pa
     # At the last of ten steps an epoch; in the end the parent would be at 0.000505.
     assert rates == pytest.approx([0.001 * (0.99 * (1 - k / 20) + 0.01) for k in (9, 19)])
     assert [steps[-1].ema.decay(n) for n in (1, 2, 20)] == [0.5, 0.5, 0.5]  # two steps of twenty
+
+
+def test_training_begins_with_the_tensors_of_a_file(made, tmp_path):
+    load_ultralytics()
+    from ultralytics.nn.tasks import DetectionModel
+
+    state = DetectionModel("yolov5n.yaml", ch=3, nc=80, verbose=False).state_dict()
+    floats = {k: v for k, v in state.items() if v.is_floating_point() and ".24." not in k}
+    save_file(floats, tmp_path / "coco.safetensors")
+    cohort = copied(
+        made,
+        tmp_path,
+        lambda records: [
+            r.model_copy(update={"split": "validation" if n % 2 else "train"})
+            for n, r in enumerate(records)
+        ],
+    )
+    wanted = ("train", "detector", "--cohort", cohort, "--work", tmp_path / "work", "--epochs", "1")
+    wanted = (*wanted, "--image-size", "64", "--batch", "2", "--learning-rate", "1e-9")
+    said = run(*wanted, "--start-from", tmp_path / "coco.safetensors")
+    assert said.exit_code == 0, said.output
+    assert "taken: 285 of 285 tensors; head starts new" in said.output
+    noted = json.loads((tmp_path / "work" / "training.json").read_text())
+    assert (noted["architecture"], noted["started_from"]) == ("yolov5n.yaml", "coco.safetensors")
+    best = read_checkpoint(tmp_path / "work" / "run" / "weights" / "best.pt")
+    stem = floats["model.0.conv.weight"].sum(dim=1, keepdim=True)
+    assert torch.allclose(best["model.0.conv.weight"], stem, atol=1e-3)
 
 
 def test_a_narrower_network_cannot_start_from_a_wider_one(tmp_path):

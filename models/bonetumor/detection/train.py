@@ -23,6 +23,17 @@ from bonetumor.radiograph.standard import standardise
 
 Progress = Callable[[str], None]
 
+_MOVED = {  # where the checkpoints that ultralytics published for YOLOv5 look for its parts
+    "ultralytics.yolo.utils": "ultralytics.utils",
+    "ultralytics.yolo.v8": "ultralytics.models.yolo",
+    "ultralytics.yolo.data": "ultralytics.data",
+}
+# What torch and pickle say of files that are none of ours; ImportError of the first YOLOv5's,
+# whose code is not ultralytics'.
+_NO_CHECKPOINT = (
+    OSError, EOFError, KeyError, AttributeError, RuntimeError, UnpicklingError, ImportError,
+)  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DetectorTraining:
@@ -70,8 +81,8 @@ def train_detector(
 ) -> Path:
     """Trains and answers the path of the best checkpoint under `folder`.
 
-    `start_from`: weights to begin with, widened (`widening.fitting`) if they are of a narrower
-    architecture of equal depth; what of them does not fit is left out.
+    `start_from`: weights to begin with, of one channel or of three, widened (`widening.fitting`)
+    if they are of a narrower architecture of equal depth; what of them does not fit is left out.
     A run that was cut off goes on from its last checkpoint if `folder` still holds it.
 
     Raises:
@@ -87,7 +98,8 @@ def train_detector(
         with kept_threads():
             _trainer(plan, folder, {"resume": str(last)}, None, say).train()
         return last.with_name("best.pt")
-    network = _begun(plan, start_from)  # what does not fit is refused before the long preparation
+    # What does not fit is refused before the long preparation.
+    network = _begun(plan, start_from, say)
     data = write_data({"train": train, "val": validation}, plan, folder, say)
     with kept_threads():
         _trainer(plan, folder, {"data": str(data)}, network, say).train()
@@ -95,7 +107,7 @@ def train_detector(
 
 
 def _begun(
-    plan: DetectorTraining, start_from: dict[str, torch.Tensor] | None
+    plan: DetectorTraining, start_from: dict[str, torch.Tensor] | None, say: Progress
 ) -> torch.nn.Module | None:
     """The network to train, where it does not begin with having learned nothing."""
     if start_from is None:
@@ -103,7 +115,7 @@ def _begun(
     load_ultralytics()
     from bonetumor.detection.trainer import begun
 
-    return begun(plan.architecture, start_from, seed=plan.seed)
+    return begun(plan.architecture, start_from, say, seed=plan.seed)
 
 
 def _trainer(
@@ -194,14 +206,17 @@ def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
         InvalidInput: there is no network in it.
     """
     load_ultralytics()
+    from ultralytics.nn.tasks import temporary_modules
+
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=False)
-        network = checkpoint.get("ema") or checkpoint["model"]
-    except (OSError, EOFError, KeyError, AttributeError, RuntimeError, UnpicklingError) as error:
+        with temporary_modules(modules=_MOVED):
+            checkpoint = torch.load(path, map_location="cpu", weights_only=False)
+        state = (checkpoint.get("ema") or checkpoint["model"]).state_dict()
+    except _NO_CHECKPOINT as error:
         raise InvalidInput(
             f"checkpoint: expected one of ultralytics in {path}, got {type(error).__name__}"
         ) from error
-    return {k: v.float() if v.is_floating_point() else v for k, v in network.state_dict().items()}
+    return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
 
 
 def write_data(

@@ -6,7 +6,7 @@ Imported only after `load_ultralytics`.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ import torch
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.tasks import DetectionModel
 
+from bonetumor.detection.beginning import STEM, describe_taken, described_stem, greyed
 from bonetumor.detection.widening import fitting
 from bonetumor.detection.windows import Windows, read_windows
 from bonetumor.domain.errors import InvalidInput
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from bonetumor.detection.train import DetectorTraining
 
 _AVERAGED = 0.1
-_FIRST = "model.0.conv.weight"  # what a picture meets first
 
 
 class BoneModel(DetectionModel):
@@ -37,20 +37,25 @@ class BoneModel(DetectionModel):
             return super().forward(x, *args, **kwargs)
 
 
-def begun(architecture: str, weights: Mapping[str, torch.Tensor], *, seed: int) -> BoneModel:
+def begun(
+    architecture: str, weights: Mapping[str, torch.Tensor], say: Callable[[str], None], *, seed: int
+) -> BoneModel:
     """A network of one channel and one class that begins with `weights`, widened if they are of
-    a narrower one of equal depth (`widening.fitting`).
+    a narrower one of equal depth (`widening.fitting`). Three channels become one (`greyed`), and a
+    head for other classes is left out, tensor by tensor. What was taken is said.
 
     Raises:
         InvalidInput: they are of a wider network or of none of the kind.
     """
     model = BoneModel(architecture, nc=1, ch=1, verbose=False)
-    fits = fitting(weights, model.state_dict(), seed=seed)
-    if _FIRST not in fits:
+    own = model.state_dict()
+    fits = fitting(greyed(weights), own, seed=seed)
+    if STEM not in fits:
         raise InvalidInput(
             f"detector: expected weights of {architecture}, or of a narrower one, to start from, "
-            "got others"
+            f"with {STEM} of shape {tuple(own[STEM].shape)}, got {described_stem(weights)}"
         )
+    say(f"detector: {describe_taken(weights, fits, own)}")
     model.load_state_dict(fits, strict=False)
     model.to(memory_format=torch.channels_last)
     return model

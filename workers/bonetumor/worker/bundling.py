@@ -1,5 +1,6 @@
 """The whole of training in one go: cohorts, detector, operating point, fusion, bundle."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
@@ -84,7 +85,8 @@ SYNTHETIC = BundleText(
 class BundlePlan:
     """What to train on and where to put it.
 
-    `start_from`: a bundle whose detector training goes on from. `scale` shrinks cohorts and epochs.
+    `start_from`: a bundle or a file (`training.detector_of`) with weights that the detector's
+    training begins with. `scale` shrinks cohorts and epochs.
     """
 
     out: Path
@@ -112,9 +114,8 @@ def _from_cohort(plan: BundlePlan, cohort: Cohort, say: Say) -> None:
     start = training.detector_of(plan.start_from)
     training_plan = DetectorTraining()
     if start is not None:
-        training_plan = replace(
-            training_plan, architecture=start.architecture, learning_rate=_GOING_ON
-        )
+        rate = _GOING_ON if start.goes_on else training_plan.learning_rate
+        training_plan = replace(training_plan, architecture=start.architecture, learning_rate=rate)
     training_plan = _shorter(training_plan, plan.scale)
     work = plan.work / "detector"
     checkpoint = training.fit_detector(cohort, training_plan, work, start, say)
@@ -167,9 +168,17 @@ def _lender() -> Bundle:
 
 
 def _rounds_from(start: training.Start | None) -> tuple[Round, ...]:
-    """All of them for a beginning; else those after the first, from the start's architecture on."""
-    if start is None:
+    """All of them for a beginning, in the start's width if it is wider; else those after the
+    first, from the start's architecture on."""
+    if start is None or (
+        not start.goes_on and start.architecture == ROUNDS[0].training.architecture
+    ):
         return ROUNDS
+    if not start.goes_on:
+        wide = start.architecture
+        return tuple(
+            replace(each, training=replace(each.training, architecture=wide)) for each in ROUNDS
+        )
     rounds = tuple(
         dropwhile(lambda each: each.training.architecture != start.architecture, ROUNDS[1:])
     )
@@ -198,14 +207,23 @@ def _join(
 def _begun(plan: BundlePlan) -> BundleText:
     """What the bundle says before anything is trained. The recipe names no folder of this machine:
     cohorts and normals stand in it by their hashes."""
-    start = open_bundle(plan.start_from).manifest if plan.start_from else None
     recipe = {
         "command": "train bundle",
         "made_with": {name: version(name) for name in _MADE_WITH},
         "scale": plan.scale,
-        "start_from": {"version": start.version, "sha256": start.sha256} if start else None,
+        "start_from": _started(plan.start_from),
     }
     return replace(_text(plan), intended_use=plan.intended_use, recipe=recipe)
+
+
+def _started(source: Path | None) -> dict[str, str] | None:
+    """The bundle or the file that training begins with, by its hash."""
+    if source is None:
+        return None
+    if source.is_dir():
+        manifest = open_bundle(source).manifest
+        return {"version": manifest.version, "sha256": manifest.sha256}
+    return {"file": source.name, "sha256": hashlib.sha256(source.read_bytes()).hexdigest()}
 
 
 def _learnt(text: BundleText, origin: Origin, **steps: Any) -> BundleText:

@@ -31,7 +31,14 @@ IntendedUseOption = Annotated[
         "for it"
     ),
 ]
-StartFrom = Annotated[Path | None, typer.Option(help="Bundle whose detector training begins with")]
+StartFrom = Annotated[
+    Path | None,
+    typer.Option(
+        help="What the detector's training begins with: a bundle, a .safetensors file with "
+        "ultralytics' names, or its checkpoint (.pt), as yolov5nu.pt: reading one runs what it "
+        "says, so take those alone whose origin you know"
+    ),
+]
 RealNormals = Annotated[
     Path | None,
     typer.Option(help="Folder of real normal radiographs to paint synthetic tumours into"),

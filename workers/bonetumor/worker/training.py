@@ -11,9 +11,15 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from bonetumor.cohort.record import Cohort, ImageRecord, PatientRecord, Split, read_cohort
+from bonetumor.detection.beginning import architecture_of, finds_one_class, read_tensors
 from bonetumor.detection.familiarity import without_familiarity
-from bonetumor.detection.train import DetectorTraining, LabelledPicture, train_detector
-from bonetumor.detection.yolo import DetectorEntry, YoloDetector
+from bonetumor.detection.train import (
+    DetectorTraining,
+    LabelledPicture,
+    read_checkpoint,
+    train_detector,
+)
+from bonetumor.detection.yolo import DetectorEntry, YoloDetector, split_networks
 from bonetumor.domain.assessment import TumourClass
 from bonetumor.domain.errors import InvalidInput
 from bonetumor.domain.image import BoundingBox, ClinicalImage, Corners, iou
@@ -30,32 +36,59 @@ from bonetumor.worker.thinking import build_slides, choose_device
 
 Say = Callable[[str], None]
 DETECTOR_ORIGIN, FUSION_ORIGIN = "detector-origin.json", "fusion-origin.json"
+_READERS = {".pt": read_checkpoint, ".safetensors": read_tensors}
 _MEETS = 0.1  # a found box that covers less of the true one shows something else
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Start:
     """The weights that a detector's training begins with, what they are called, of which
-    architecture they are, and what they were learnt from."""
+    architecture they are, and what they were learnt from. `goes_on`: whether they find one class,
+    as ours do, so that training goes on; else the head is new, and training begins."""
 
     name: str
     architecture: str
     weights: dict[str, torch.Tensor]
     sources: tuple[Source, ...] = ()
+    goes_on: bool = True
 
 
-def detector_of(bundle: Path | None) -> Start | None:
-    """The detector of a bundle, to begin with."""
-    if bundle is None:
+def detector_of(source: Path | None) -> Start | None:
+    """The detector to begin with: that of a bundle's folder, or a file's: a checkpoint of
+    ultralytics (unpickling it runs what it says) or safetensors under the same names.
+
+    Raises:
+        InvalidInput: it is nothing of the kind, or its network is none of yolov5n to x.
+    """
+    if source is None:
         return None
-    opened = open_bundle(bundle)
-    weights = without_familiarity(opened.tensors("detector.safetensors"))
-    entry = read_entry(DetectorEntry, "detector", opened.manifest.detector)
+    if source.is_dir():
+        return _of_bundle(open_bundle(source))
+    if not source.is_file() or source.suffix not in _READERS:
+        raise InvalidInput(
+            "--start-from: expected the folder of a bundle, or a file that ends in "
+            f"{' or '.join(_READERS)}, got {source}"
+        )
+    weights = without_familiarity(_READERS[source.suffix](source))
     return Start(
-        name=opened.manifest.version,
+        name=source.name,
+        architecture=architecture_of(weights),
+        weights=weights,
+        sources=sources_of_weights(source.parent),
+        goes_on=finds_one_class(weights),
+    )
+
+
+def _of_bundle(bundle: Bundle) -> Start:
+    """Of several networks the first."""
+    tensors = without_familiarity(bundle.tensors("detector.safetensors"))
+    entry = read_entry(DetectorEntry, "detector", bundle.manifest.detector)
+    weights, *_ = split_networks(tensors, entry.networks)
+    return Start(
+        name=bundle.manifest.version,
         architecture=entry.architecture,
         weights=weights,
-        sources=opened.manifest.known_sources,
+        sources=bundle.manifest.known_sources,
     )
 
 
