@@ -20,8 +20,9 @@ from bonetumor.fusion.coverage import resplits
 from bonetumor.fusion.evidence import Preparation, crop, ratios
 from bonetumor.fusion.explanation import shapley
 from bonetumor.fusion.network import DESIGNS, RESNET_50, FusionConfig, FusionNetwork
+from bonetumor.fusion.resnet import read_resnet
 from bonetumor.fusion.text import describe, read_text_encoder, stand_in_vocabulary, tokenizer_from
-from bonetumor.fusion.train import FusionTraining, moved_crop, train_fusion
+from bonetumor.fusion.train import FusionTraining, Pretrained, _Run, moved_crop, train_fusion
 from bonetumor.phantom.patient import draw_patient
 from bonetumor.service.ports import FusionInput
 from bonetumor.slides.pictures import SlidePictures
@@ -231,23 +232,28 @@ def _cases(count):
     return [(t, i) for i, c in enumerate(TumourClass) for t in cases[c][:count]]
 
 
-@pytest.mark.parametrize("design", DESIGNS)
-def test_training_on_a_handful_gives_a_bundle_that_opens(tmp_path, design):
-    cases = _cases(2)
-    plan = FusionTraining(epochs=1, design=design)
-    trained = train_fusion(plan, cases, cases, stand_in_vocabulary(), lambda _: None)
-    assert set(trained.config["temperatures"]) == {"+".join(s) for s in SUBSETS}
+def _write(folder, trained):
+    """A bundle with the fusion network, and all else as shipped."""
     shipped = open_bundle(synthetic_bundle())
     description = {
         k: getattr(shipped.manifest, k)
         for k in ("name", "version", "training_data", "intended_use", "limits", "detector")
     }
     write_bundle(
-        tmp_path / "bundle",
+        folder,
         tensors={"fusion.safetensors": trained.state},
         texts={"vocabulary.txt": trained.vocabulary},
         description={**description, "fusion": trained.config, "metrics": trained.metrics},
     )
+
+
+@pytest.mark.parametrize("design", DESIGNS)
+def test_training_on_a_handful_gives_a_bundle_that_opens(tmp_path, design):
+    cases = _cases(2)
+    plan = FusionTraining(epochs=1, design=design)
+    trained = train_fusion(plan, cases, cases, stand_in_vocabulary(), lambda _: None)
+    assert set(trained.config["temperatures"]) == {"+".join(s) for s in SUBSETS}
+    _write(tmp_path / "bundle", trained)
     again = FusionClassifier(open_bundle(tmp_path / "bundle"), device="cpu")
     assert sum(again.diagnose(_evidence(1)[1]).probabilities.values()) == pytest.approx(1)
 
@@ -289,35 +295,187 @@ def test_training_that_was_cut_off_goes_on_to_the_same_weights(tmp_path):
         assert torch.equal(tensor, resumed.state[name]), name
 
 
-def test_biobert_from_a_folder_is_the_text_encoder(tmp_path):
+WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "high", "ALP", "a", "##b")
+
+
+def _bert(folder):
+    """A folder as BioBERT's, but small."""
     from transformers import BertConfig, BertModel
 
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "high", "ALP", "a", "##b"]
-    (tmp_path / "vocab.txt").write_text("\n".join(words) + "\n")
-    BertModel(
-        BertConfig(
-            vocab_size=len(words),
-            hidden_size=16,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            intermediate_size=32,
+    (folder / "vocab.txt").write_text("\n".join(WORDS) + "\n")
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    torch.manual_seed(8)
+    BertModel(BertConfig(vocab_size=len(WORDS), intermediate_size=32, **sizes)).save_pretrained(
+        folder
+    )
+    return folder
+
+
+@pytest.fixture
+def parts(tmp_path):
+    """A BERT and a ResNet as a site may have them, but small."""
+    from transformers import ResNetConfig, ResNetModel
+
+    torch.manual_seed(9)
+    sizes = {"embedding_size": 8, "hidden_sizes": [8, 8, 8, 8], "depths": [1, 1, 1, 1]}
+    model = ResNetModel(ResNetConfig(layer_type="basic", **sizes))
+    (tmp_path / "resnet").mkdir()
+    (tmp_path / "bert").mkdir()
+    model.save_pretrained(tmp_path / "resnet")
+    return Pretrained(
+        text=read_text_encoder(_bert(tmp_path / "bert")), resnet=read_resnet(tmp_path / "resnet")
+    )
+
+
+def _read_by(text, cases):
+    tokens = torch.tensor([2, 5, 6, 3])
+    assert len(text.vocabulary.split()) > max(tokens)
+    return [(replace(case, tokens=tokens), label) for case, label in cases]
+
+
+def _of_parts(state, parts):
+    """Each tensor of the trained parts, as training left it and as it began."""
+    begun = {
+        "text_encoder": parts.text.weights,
+        "image_encoder": parts.resnet.weights_for(1),
+        "slide_encoder": parts.resnet.weights_for(3),
+    }
+    return {
+        f"{part}.{name}": (state[f"{part}.{name}"], tensor)
+        for part, weights in begun.items()
+        for name, tensor in weights.items()
+    }
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_frozen_parts_stay_as_they_are_and_others_learn(tmp_path, parts, frozen):
+    cases = _read_by(parts.text, _cases(2))
+    plan = FusionTraining(epochs=2, frozen=frozen, modality_dropout=0.0)
+    vocabulary = parts.text.vocabulary
+    trained = train_fusion(plan, cases, cases, vocabulary, lambda _: None, pretrained=parts)
+    pairs = _of_parts(trained.state, parts)
+    same = {name for name, (now, then) in pairs.items() if torch.equal(now, then.half().float())}
+    if frozen:
+        assert same == set(pairs)
+    else:
+        statistics = {name for name in pairs if name.endswith("running_mean")}
+        convolutions = {name for name in pairs if name.endswith("convolution.weight")}
+        attention = {name for name in pairs if name.endswith("query.weight")}
+        assert statistics
+        assert convolutions
+        assert attention
+        assert not same & (statistics | convolutions | attention)
+    torch.manual_seed(plan.seed)
+    _, begun = parts.build(parts.sized(plan), vocabulary)
+    assert not torch.equal(trained.state["head.weight"], begun.state_dict()["head.weight"])
+
+
+def test_each_trained_part_learns_at_a_rate_of_its_own(parts):
+    plan = parts.sized(FusionTraining(frozen=False))
+    _, network = parts.build(plan, parts.text.vocabulary)
+    groups = _Run(network, plan, 240, parts).optimizer.param_groups
+    rest, *own = groups
+    modules = (network.image_encoder, network.slide_encoder, network.text_encoder)
+    assert [[id(p) for p in group["params"]] for group in own] == [
+        [id(p) for p in module.parameters()] for module in modules
+    ]
+    assert [group["max_lr"] for group in groups] == pytest.approx([12e-4, 12e-5, 12e-5, 3e-5])
+    assert sum(len(group["params"]) for group in groups) == len(list(network.parameters()))
+    other = replace(plan, resnet_learning_rate=2e-6, bert_learning_rate=3e-6)
+    groups = _Run(network, other, 240, parts).optimizer.param_groups
+    assert [group["max_lr"] for group in groups[1:]] == pytest.approx([6e-6, 6e-6, 9e-6])
+    [alone] = _Run(network, replace(plan, frozen=True), 240, parts).optimizer.param_groups
+    assert {id(p) for p in alone["params"]} == {id(p) for p in rest["params"]}
+
+
+def test_without_trained_parts_everything_learns_at_one_rate():
+    plan = FusionTraining()
+    config, network = Pretrained().build(plan, stand_in_vocabulary())
+    [group] = _Run(network, plan, 240, Pretrained()).optimizer.param_groups
+    assert [id(p) for p in group["params"]] == [id(p) for p in network.parameters()]
+    assert all(p.requires_grad for p in network.parameters())
+    assert (config.pixel_mean, config.pixel_deviation) == ([0.0] * 3, [1.0] * 3)
+
+
+def test_numbers_stay_beside_the_text_of_a_trained_encoder(parts):
+    _, network = parts.build(parts.sized(FusionTraining()), parts.text.vocabulary)
+    case = replace(_read_by(parts.text, _cases(1)[:1])[0][0], ratios=torch.zeros(2 * len(WEIGHED)))
+    with torch.no_grad():
+        first, second = (
+            network.eval().encode([replace(case, ratios=case.ratios + extra)])[2]
+            for extra in (0.0, 1.0)
         )
-    ).save_pretrained(tmp_path)
-    text = read_text_encoder(tmp_path)
+    assert not torch.allclose(first, second)
+
+
+def test_a_bundle_of_trained_parts_sees_as_its_training_did(tmp_path, parts):
+    cases = _read_by(parts.text, _cases(2))
+    plan = FusionTraining(epochs=1)
+    trained = train_fusion(
+        plan, cases, cases, parts.text.vocabulary, lambda _: None, pretrained=parts
+    )
+    _write(tmp_path / "bundle", trained)
+    again = FusionClassifier(open_bundle(tmp_path / "bundle"), device="cpu")
+    config, built = parts.build(parts.sized(plan), parts.text.vocabulary)
+    assert config.pixel_mean == [0.485, 0.456, 0.406]
+    built.load_state_dict(trained.state)
+    with torch.no_grad():
+        case = [cases[0][0]]
+        assert torch.allclose(again._network(case), built.eval()(case), atol=1e-3)
+    assert sum(again.diagnose(_evidence(1)[1]).probabilities.values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "expected"),
+    [
+        ("pixel_mean", [0.5], "of each of 3 colours"),
+        ("pixel_deviation", [0.2, 0.0, 0.2], r"above 0, got \[0\.2, 0\.0, 0\.2\]"),
+    ],
+)
+def test_pixels_are_normalised_by_three_colours_and_never_by_nought(name, values, expected):
+    with pytest.raises(InvalidInput, match=expected):
+        FusionConfig(vocabulary_size=9, **{name: values})
+
+
+def test_a_checkpoint_of_another_kind_of_training_is_refused(tmp_path, parts):
+    cases, vocabulary = _read_by(parts.text, _cases(1)), parts.text.vocabulary
+    checkpoint, plan = tmp_path / "fusion.checkpoint", FusionTraining(epochs=1)
+    told = (cases, cases, vocabulary, lambda _: None)
+    train_fusion(plan, *told, checkpoint=checkpoint, pretrained=parts)
+    other = replace(plan, frozen=False, epochs=2)
+    with pytest.raises(InvalidInput, match=r"expected .*fusion\.checkpoint of a training with"):
+        train_fusion(other, *told, checkpoint=checkpoint, pretrained=parts)
+
+
+def test_biobert_from_a_folder_is_the_text_encoder(tmp_path):
+    text = read_text_encoder(_bert(tmp_path))
     assert text.cased
     assert text.sizes["hidden_size"] == 16
-    plan = FusionTraining(epochs=1, learning_rate=1e-12, bert=text.sizes, cased=True)
-    cases = _cases(2)
-    tokens = torch.tensor([2, 5, 6, 3])
-    cases = [(replace(case, tokens=tokens), label) for case, label in cases]
+    plan = FusionTraining(epochs=1, bert_learning_rate=1e-12, frozen=False)
+    cases = _read_by(text, _cases(2))
     trained = train_fusion(
-        plan, cases, cases, text.vocabulary, lambda _: None, text_weights=text.weights
+        plan, cases, cases, text.vocabulary, lambda _: None, pretrained=Pretrained(text=text)
     )
+    assert trained.config["cased"]
     for name, tensor in text.weights.items():
         ours = trained.state[f"text_encoder.{name}"]
         assert torch.allclose(ours.float(), tensor.float(), atol=1e-3), name
     with pytest.raises(InvalidInput, match=r"expected a BERT with vocab\.txt"):
         read_text_encoder(tmp_path / "absent")
+
+
+def test_a_bert_that_lacks_weights_is_not_begun_with(tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(_bert(tmp_path) / "model.safetensors")
+    name = "encoder.layer.0.attention.self.query.weight"
+    lacking = {k: v for k, v in weights.items() if k != name}
+    save_file(lacking, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InvalidInput, match=f"got none of {name}"):
+        read_text_encoder(tmp_path)
+    save_file({**weights, name: torch.zeros(3, 3)}, tmp_path / "model.safetensors")
+    with pytest.raises(InvalidInput, match="expected a BERT"):
+        read_text_encoder(tmp_path)
 
 
 def test_contributions_sum_to_the_whole_way_and_the_heat_map_lies_on_the_crop(classifier):

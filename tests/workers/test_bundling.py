@@ -18,7 +18,7 @@ from bonetumor.worker import bundling
 from bonetumor.worker.bundling import BundlePlan, Round, make_bundle
 from bonetumor.worker.drawing import CohortPlan, make_cohort
 from bonetumor.worker.thinking import verify_bundle
-from bonetumor.worker.training import Start
+from bonetumor.worker.training import Start, TrainedParts
 
 
 @pytest.fixture
@@ -228,6 +228,20 @@ def test_a_new_head_learns_at_the_rate_of_a_beginning(tmp_path, monkeypatch, goe
         make_bundle(BundlePlan(out=tmp_path, work=tmp_path, cohort=tmp_path, **named), print)
     plan = replace(DetectorTraining(), architecture="yolov5m.yaml", learning_rate=rate)
     assert asked == [(plan, start)]
+
+
+def test_trained_parts_are_read_first_and_reach_the_fusion_network(tmp_path, monkeypatch):
+    absent = TrainedParts(biobert=tmp_path / "absent")
+    plan = BundlePlan(out=tmp_path, work=tmp_path, parts=absent)
+    asked = _stopped(monkeypatch, None)
+    with pytest.raises(InvalidInput, match="--biobert: expected a BERT"):
+        make_bundle(plan, print)
+    assert not asked
+    monkeypatch.setattr(bundling, "open_bundle", lambda _: None)
+    monkeypatch.setattr(bundling, "join", lambda *_: None)
+    monkeypatch.setattr(bundling.training, "fit_fusion", lambda *_told, parts: asked.append(parts))
+    bundling._join(plan, None, tmp_path, tmp_path, print)
+    assert asked == [absent]
 
 
 def test_validation_is_spread_evenly(tmp_path):

@@ -25,6 +25,7 @@ from bonetumor.detection.yolo import YoloDetector
 from bonetumor.domain.assessment import TumourClass
 from bonetumor.domain.errors import InvalidInput
 from bonetumor.weights.bundle import open_bundle, synthetic_bundle
+from bonetumor.worker import bundling, training
 from bonetumor.worker.evaluating import Predictions, predict
 from bonetumor.worker.finishing import BundleText
 from bonetumor.worker.loose import assess_file, read_images
@@ -357,6 +358,32 @@ def test_no_operating_point_without_normals(made, tmp_path):
 def test_training_a_detector_on_nothing_says_so(tmp_path):
     with pytest.raises(InvalidInput, match="expected pictures for train, got none"):
         train_detector(DetectorTraining(), iter(()), _pictures(1), tmp_path, lambda _: None)
+
+
+@pytest.mark.parametrize(
+    ("flags", "frozen"), [((), None), (("--freeze",), True), (("--fine-tune",), False)]
+)
+def test_both_commands_take_trained_parts_of_the_fusion_network(
+    made, tmp_path, monkeypatch, flags, frozen
+):
+    asked = []
+
+    class Fitted:
+        metrics = "fitted"
+
+    def fit(*_told, parts):
+        asked.append(parts)
+        return Fitted
+
+    monkeypatch.setattr(training, "fit_fusion", fit)
+    monkeypatch.setattr(bundling, "make_bundle", lambda plan, _say: asked.append(plan.parts))
+    trained = ("--biobert", tmp_path / "biobert", "--resnet-weights", tmp_path / "a.pth", *flags)
+    assert run("train", "fusion", "--cohort", made, "--work", tmp_path, *trained).exit_code == 0
+    assert run("train", "bundle", tmp_path / "out", *trained).exit_code == 0
+    parts = training.TrainedParts(
+        biobert=tmp_path / "biobert", resnet=tmp_path / "a.pth", frozen=frozen
+    )
+    assert asked == [parts, parts]
 
 
 def test_a_real_cohort_must_say_what_it_is(made, tmp_path):

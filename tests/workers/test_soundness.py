@@ -8,7 +8,7 @@ from PIL import Image
 from bonetumor.cohort.record import ImageRecord, PatientRecord, read_cohort, write_cohort
 from bonetumor.domain.assessment import TumourClass
 from bonetumor.domain.errors import InvalidInput
-from bonetumor.weights.bundle import open_bundle, shipped_bundle
+from bonetumor.weights.bundle import open_bundle, synthetic_bundle
 from bonetumor.worker import finishing
 from kit.cohorts import run
 from kit.slides import tissue
@@ -137,7 +137,7 @@ def test_a_folder_without_a_cohort_is_refused(tmp_path):
 
 def test_a_checkpoint_gets_no_operating_point_without_normals(tmp_path):
     folder = _written(tmp_path, [r for r in _sound() if not r.is_normal])
-    base = open_bundle(shipped_bundle())
+    base = open_bundle(synthetic_bundle())
     text = finishing.BundleText.of(base, "own-1")
     with pytest.raises(InvalidInput, match="expected normal patients in the validation split"):
         finishing.convert(

@@ -4,10 +4,13 @@ import pytest
 import torch
 
 from bonetumor.cohort.record import read_cohort, write_cohort
+from bonetumor.domain.errors import InvalidInput
 from bonetumor.domain.image import BoundingBox
 from bonetumor.domain.lesion import Detection
 from bonetumor.fusion.evidence import Preparation, crop
+from bonetumor.fusion.network import RESNET_50
 from bonetumor.fusion.text import stand_in_vocabulary, tokenizer_from
+from bonetumor.fusion.train import FusionTraining
 from bonetumor.service.ports import Findings
 from bonetumor.weights.bundle import open_bundle, synthetic_bundle
 from bonetumor.worker import training
@@ -89,6 +92,72 @@ def test_it_is_calibrated_at_the_surest_box_right_or_wrong(cohort, monkeypatch):
     near = _near(_of(cohort, "validation"))
     [seen], _, image = _crops(cohort, monkeypatch, "validation", (FAR, 0.9), (near, 0.3))
     assert torch.equal(seen, crop(image.pixels, _box(FAR), 96))
+
+
+class Seen(Exception):
+    pass
+
+
+def _asked(cohort, tmp_path, monkeypatch, parts, **sizes):
+    """The plan and the parts that the network's training is called with, and what is said."""
+    asked, said = [], []
+
+    def stop(plan, *_told, pretrained, **_named):
+        asked.append((plan, pretrained))
+        raise Seen
+
+    monkeypatch.setattr(training, "YoloDetector", Scripted())
+    monkeypatch.setattr(training, "train_fusion", stop)
+    with pytest.raises(Seen):
+        training.fit_fusion(
+            cohort,
+            FusionTraining(**sizes),
+            open_bundle(synthetic_bundle()),
+            tmp_path / "work",
+            said.append,
+            parts=parts,
+        )
+    return *asked.pop(), " ".join(said)
+
+
+@pytest.fixture
+def resnet(tmp_path):
+    """A ResNet's folder, as a site may have one, but small."""
+    from transformers import ResNetConfig, ResNetModel
+
+    sizes = {"embedding_size": 8, "hidden_sizes": [8, 8, 8, 8], "depths": [1, 1, 1, 1]}
+    ResNetModel(ResNetConfig(layer_type="basic", **sizes)).save_pretrained(tmp_path / "resnet")
+    return tmp_path / "resnet"
+
+
+@pytest.mark.parametrize(
+    ("enough", "wanted", "frozen"),
+    [(2, None, True), (1, None, False), (1, True, True), (2, False, False)],
+)
+def test_trained_parts_are_frozen_where_patients_are_few_unless_it_is_said(
+    cohort, tmp_path, monkeypatch, resnet, enough, wanted, frozen
+):
+    assert training._ENOUGH == 2000
+    monkeypatch.setattr(training, "_ENOUGH", enough)
+    parts = training.TrainedParts(resnet=resnet, frozen=wanted)
+    plan, pretrained, said = _asked(cohort, tmp_path, monkeypatch, parts)
+    assert plan.frozen == frozen
+    assert pretrained.resnet.sizes["hidden_sizes"] == [8, 8, 8, 8]
+    few = f"{resnet} is frozen, for 1 patients to train on are fewer than 2 "
+    assert (few in said) == (frozen and wanted is None)
+
+
+def test_without_trained_parts_nothing_is_frozen(cohort, tmp_path, monkeypatch):
+    plan, pretrained, said = _asked(cohort, tmp_path, monkeypatch, training.NO_PARTS)
+    assert not plan.frozen
+    assert pretrained.text is pretrained.resnet is None
+    assert "frozen" not in said
+
+
+def test_a_resnet_of_another_size_than_asked_for_is_refused(cohort, tmp_path, resnet):
+    parts, plan = training.TrainedParts(resnet=resnet), FusionTraining(resnet=dict(RESNET_50))
+    with pytest.raises(InvalidInput, match=r"that --resnet names.*\[8, 8, 8, 8\]"):
+        training.read_parts(parts, plan)
 
 
 def test_it_is_calibrated_without_an_image_where_nothing_is_found(cohort, monkeypatch):

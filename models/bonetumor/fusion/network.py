@@ -43,7 +43,11 @@ SMALL_BERT = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FusionConfig:
-    """The sizes of the network; kept in the bundle's manifest."""
+    """The sizes of the network; kept in the bundle's manifest.
+
+    `pixel_mean`, `pixel_deviation`: of red, green and blue, 0..1. Both ResNets see pixels less the
+    one, over the other; a grey crop those of the three's mean.
+    """
 
     vocabulary_size: int
     resnet: dict[str, object] = field(default_factory=lambda: dict(SMALL_RESNET))
@@ -53,14 +57,25 @@ class FusionConfig:
     layers: int = 2
     dropout: float = 0.2
     design: str = "tokens"
+    pixel_mean: list[float] = field(default_factory=lambda: [0.0] * 3)
+    pixel_deviation: list[float] = field(default_factory=lambda: [1.0] * 3)
 
     def __post_init__(self) -> None:
+        if not len(self.pixel_mean) == len(self.pixel_deviation) == 3:
+            raise InvalidInput("fusion: expected a pixel mean and deviation of each of 3 colours")
+        if min(self.pixel_deviation) <= 0:
+            raise InvalidInput(
+                f"fusion: expected pixel deviations above 0, got {self.pixel_deviation}"
+            )
         if self.design not in DESIGNS:
             raise InvalidInput(f"fusion: expected a design of {DESIGNS}, got {self.design}")
 
 
 class FusionNetwork(nn.Module):
     """Image, pathology and blood in; three logits out."""
+
+    pixel_mean: Tensor
+    pixel_deviation: Tensor
 
     def __init__(self, config: FusionConfig) -> None:
         super().__init__()
@@ -87,6 +102,9 @@ class FusionNetwork(nn.Module):
             config.width, config.heads, 2 * config.width, config.dropout, "gelu", batch_first=True
         )
         self.mixer = nn.TransformerEncoder(layer, config.layers, enable_nested_tensor=False)
+        for name in ("pixel_mean", "pixel_deviation"):
+            of_colours = torch.tensor(getattr(config, name)).view(3, 1, 1)
+            self.register_buffer(name, of_colours, persistent=False)
         self.design = config.design
         joined = len(Modality) * config.width
         self.head: nn.Module = nn.Linear(config.width, len(TumourClass))
@@ -139,7 +157,8 @@ class FusionNetwork(nn.Module):
         rows = self._missing_rows(Modality.IMAGE, len(cases))
         if present:
             crops = torch.stack([cast(Tensor, cases[i].crop) for i in present])
-            encoded = self.image_encoder(crops.to(rows.device)).pooler_output.flatten(1)
+            crops = self._normalised(crops.to(rows.device))
+            encoded = self.image_encoder(crops).pooler_output.flatten(1)
             rows = rows.index_copy(
                 0, _index(present, rows), self.image_projection(encoded).to(rows.dtype)
             )
@@ -151,7 +170,7 @@ class FusionNetwork(nn.Module):
         if present:
             bags = [cast(Tensor, cases[i].tiles) for i in present]
             tiles = torch.cat(bags).to(rows.device).float().div(255.0)
-            encoded = self.slide_encoder(tiles).pooler_output.flatten(1)
+            encoded = self.slide_encoder(self._normalised(tiles)).pooler_output.flatten(1)
             pooled = [self.attention(bag) for bag in encoded.split([len(b) for b in bags])]
             projected = self.slide_projection(torch.stack(pooled))
             rows = rows.index_copy(0, _index(present, rows), projected.to(rows.dtype))
@@ -170,6 +189,13 @@ class FusionNetwork(nn.Module):
             projected = self.blood_projection(joined).to(rows.dtype)
             rows = rows.index_copy(0, _index(present, rows), projected)
         return rows
+
+    def _normalised(self, pictures: Tensor) -> Tensor:
+        """Pictures, 0..1, shape (n, 1 or 3, rows, columns), as the ResNets see them."""
+        mean, deviation = self.pixel_mean, self.pixel_deviation
+        if pictures.shape[1] == 1:
+            mean, deviation = mean.mean(dim=0), deviation.mean(dim=0)
+        return (pictures - mean) / deviation
 
     def _missing_rows(self, modality: Modality, count: int) -> Tensor:
         return self.missing[list(Modality).index(modality)].expand(count, -1)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
 from transformers import BertConfig, BertModel, BertTokenizer
 
@@ -87,11 +88,18 @@ def read_text_encoder(folder: Path) -> TextEncoder:
     try:
         vocabulary = (folder / "vocab.txt").read_text("utf-8")
         config = BertConfig.from_pretrained(folder, local_files_only=True)
-        model = BertModel.from_pretrained(folder, local_files_only=True, add_pooling_layer=False)
-    except (OSError, ValueError) as error:
+        model, told = BertModel.from_pretrained(
+            folder, local_files_only=True, add_pooling_layer=False, output_loading_info=True
+        )
+    except (OSError, ValueError, RuntimeError, StrictDataclassError) as error:
         raise InvalidInput(
             f"--biobert: expected a BERT with vocab.txt in {folder}, got {type(error).__name__}"
         ) from error
+    if told["missing_keys"]:  # they would begin at random, and nobody would know
+        raise InvalidInput(
+            f"--biobert: expected all weights of a BERT in {folder}, "
+            f"got none of {sorted(told['missing_keys'])[0]}"
+        )
     return TextEncoder(
         vocabulary=vocabulary,
         sizes={name: getattr(config, name) for name in _SIZES},

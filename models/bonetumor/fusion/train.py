@@ -9,9 +9,12 @@ from typing import Any
 
 import torch
 
+from bonetumor.domain.errors import InvalidInput
 from bonetumor.fusion.calibration import calibrate, check_classes
 from bonetumor.fusion.evidence import CaseTensors, Labelled, modalities, only
 from bonetumor.fusion.network import SMALL_BERT, SMALL_RESNET, FusionConfig, FusionNetwork
+from bonetumor.fusion.resnet import ResNetEncoder
+from bonetumor.fusion.text import TextEncoder
 from bonetumor.weights.precision import half_precision
 
 Progress = Callable[[str], None]
@@ -22,7 +25,12 @@ _TURN, _SCALE, _SHIFT, _LIGHT = 0.2, 0.1, 0.06, 0.06
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FusionTraining:
-    """How a fusion network is trained. `miss_rate` is that of the conformal sets."""
+    """How a fusion network is trained. `miss_rate` is that of the conformal sets.
+
+    Each learning rate rises to three times itself, and falls. Parts that begin with trained
+    weights have their own: BERT's is at most 3e-5 (Devlin et al., NAACL 2019), the ResNets' a
+    tenth of the rest's. `frozen`: they do not learn at all.
+    """
 
     crop_px: int = 96
     tile_px: int = 128
@@ -30,6 +38,9 @@ class FusionTraining:
     epochs: int = 14
     batch: int = 24
     learning_rate: float = 4e-4
+    resnet_learning_rate: float = 4e-5
+    bert_learning_rate: float = 1e-5
+    frozen: bool = True
     modality_dropout: float = 0.3
     miss_rate: float = 0.1
     design: str = "tokens"
@@ -49,6 +60,57 @@ class Trained:
     metrics: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Pretrained:
+    """Trained parts that a fusion network begins with; None begins with having learnt nothing."""
+
+    text: TextEncoder | None = None
+    resnet: ResNetEncoder | None = None
+
+    def sized(self, plan: FusionTraining) -> FusionTraining:
+        """The plan with the sizes of these parts."""
+        if self.text:
+            plan = replace(plan, bert=self.text.sizes, cased=self.text.cased)
+        return replace(plan, resnet=self.resnet.sizes) if self.resnet else plan
+
+    def build(self, plan: FusionTraining, vocabulary: str) -> tuple[FusionConfig, FusionNetwork]:
+        """The network of the plan, these parts of it with their weights."""
+        config = FusionConfig(
+            vocabulary_size=len(vocabulary.splitlines()),
+            resnet=plan.resnet,
+            bert=plan.bert,
+            design=plan.design,
+        )
+        if self.resnet:
+            config = replace(
+                config,
+                pixel_mean=self.resnet.pixel_mean,
+                pixel_deviation=self.resnet.pixel_deviation,
+            )
+        network = FusionNetwork(config)
+        if self.resnet:  # counters of training, which files may lack, are all that may be missing
+            network.image_encoder.load_state_dict(self.resnet.weights_for(1), strict=False)
+            network.slide_encoder.load_state_dict(self.resnet.weights_for(3), strict=False)
+        if self.text and self.text.weights:
+            network.text_encoder.load_state_dict(self.text.weights)
+        return config, network
+
+    def parts(
+        self, network: FusionNetwork, plan: FusionTraining
+    ) -> list[tuple[torch.nn.Module, float]]:
+        """The parts of the network that these are, and the learning rate of each."""
+        found: list[tuple[torch.nn.Module, float]] = []
+        if self.resnet:
+            encoders = (network.image_encoder, network.slide_encoder)
+            found += [(encoder, plan.resnet_learning_rate) for encoder in encoders]
+        if self.text and self.text.weights:
+            found.append((network.text_encoder, plan.bert_learning_rate))
+        return found
+
+
+NOTHING = Pretrained()
+
+
 def train_fusion(
     plan: FusionTraining,
     train: Sequence[Labelled],
@@ -57,12 +119,12 @@ def train_fusion(
     say: Progress,
     *,
     checkpoint: Path | None = None,
-    text_weights: dict[str, torch.Tensor] | None = None,
+    pretrained: Pretrained = NOTHING,
 ) -> Trained:
     """Trains, then calibrates each availability pattern on patients kept apart.
 
-    `text_weights`: those of a pre-trained text encoder (BioBERT) of the plan's sizes. A run that
-    was cut off goes on from `checkpoint`, which is written after every epoch.
+    `pretrained`: what the network begins with; its sizes overrule the plan's. A run that was cut
+    off goes on from `checkpoint`, which is written after every epoch.
 
     Raises:
         InvalidInput: no patients, or a class without any.
@@ -71,17 +133,9 @@ def train_fusion(
     check_classes(apart, "calibrate with")
     torch.manual_seed(plan.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    plan = replace(plan, batch=min(plan.batch, len(train)))
-    config = FusionConfig(
-        vocabulary_size=len(vocabulary.splitlines()),
-        resnet=plan.resnet,
-        bert=plan.bert,
-        design=plan.design,
-    )
-    network = FusionNetwork(config).to(device)
-    if text_weights is not None:
-        network.text_encoder.load_state_dict(text_weights)
-    run = _Run(network, plan, len(train))
+    plan = replace(pretrained.sized(plan), batch=min(plan.batch, len(train)))
+    config, network = pretrained.build(plan, vocabulary)
+    run = _Run(network.to(device), plan, len(train), pretrained)
     first = run.resume(checkpoint) if checkpoint else 0
     for epoch in range(first, plan.epochs):
         loss = _epoch(run, train, plan, random.Random(f"{plan.seed} {epoch}"))  # noqa: S311
@@ -108,22 +162,46 @@ def train_fusion(
 class _Run:
     """The network with its optimizer and schedule, and their checkpoint."""
 
-    def __init__(self, network: FusionNetwork, plan: FusionTraining, cases: int) -> None:
+    def __init__(
+        self, network: FusionNetwork, plan: FusionTraining, cases: int, pretrained: Pretrained
+    ) -> None:
         self.network = network
-        self.optimizer = torch.optim.AdamW(
-            network.parameters(), lr=plan.learning_rate, weight_decay=0.02
-        )
+        parts = pretrained.parts(network, plan)
+        self._frozen = [part for part, _ in parts] if plan.frozen else []
+        for part in self._frozen:
+            part.requires_grad_(False)
+        groups = _groups(network, plan, parts)
+        self.optimizer = torch.optim.AdamW(groups, lr=plan.learning_rate, weight_decay=0.02)
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimizer, plan.learning_rate * 3, total_steps=plan.epochs * (cases // plan.batch)
+            self.optimizer,
+            [3 * group["lr"] for group in groups],
+            total_steps=plan.epochs * (cases // plan.batch),
         )
 
+    def prepare(self) -> None:
+        """What learns is set to training; frozen parts stay as they serve, so that their batch
+        normalisations keep their statistics."""
+        self.network.train()
+        for part in self._frozen:
+            part.eval()
+
     def resume(self, path: Path) -> int:
-        """The number of epochs that are done already."""
+        """The number of epochs that are done already.
+
+        Raises:
+            InvalidInput: the checkpoint is of a training of another kind.
+        """
         if not path.is_file():
             return 0
         saved = torch.load(path, map_location="cpu", weights_only=True)
-        self.network.load_state_dict(saved["network"])
-        self.optimizer.load_state_dict(saved["optimizer"])
+        try:
+            self.network.load_state_dict(saved["network"])
+            self.optimizer.load_state_dict(saved["optimizer"])
+        except (RuntimeError, ValueError) as error:
+            raise InvalidInput(
+                f"training: expected {path} of a training with the same parts and sizes to go on "
+                "from, got another's: remove it, or work in another folder"
+            ) from error
         self.schedule.load_state_dict(saved["schedule"])
         torch.set_rng_state(saved["chance"])
         return int(saved["epochs"])
@@ -141,11 +219,23 @@ class _Run:
         path.with_suffix(".new").replace(path)
 
 
+def _groups(
+    network: FusionNetwork, plan: FusionTraining, parts: list[tuple[torch.nn.Module, float]]
+) -> list[dict[str, Any]]:
+    """What learns, each part at its rate, and all the rest first."""
+    own = {id(p) for part, _ in parts for p in part.parameters()}
+    rest = [p for p in network.parameters() if id(p) not in own]
+    groups: list[dict[str, Any]] = [{"params": rest, "lr": plan.learning_rate}]
+    if not plan.frozen:
+        groups += [{"params": list(part.parameters()), "lr": rate} for part, rate in parts]
+    return groups
+
+
 def _epoch(
     run: _Run, train: Sequence[Labelled], plan: FusionTraining, chance: random.Random
 ) -> float:
     device = next(run.network.parameters()).device
-    run.network.train()
+    run.prepare()
     order = list(range(len(train)))
     chance.shuffle(order)
     losses = []

@@ -86,7 +86,8 @@ class BundlePlan:
     """What to train on and where to put it.
 
     `start_from`: a bundle or a file (`training.detector_of`) with weights that the detector's
-    training begins with. `scale` shrinks cohorts and epochs.
+    training begins with, and `parts` those of the fusion network's. `scale` shrinks cohorts and
+    epochs.
     """
 
     out: Path
@@ -94,6 +95,7 @@ class BundlePlan:
     cohort: Path | None = None
     real_normals: Path | None = None
     start_from: Path | None = None
+    parts: training.TrainedParts = training.NO_PARTS
     version: str | None = None
     training_data: str | None = None
     intended_use: IntendedUse = IntendedUse.RESEARCH
@@ -102,6 +104,7 @@ class BundlePlan:
 
 def make_bundle(plan: BundlePlan, say: Say) -> None:
     """Trains everything and writes the bundle. What `work` already holds is not done again."""
+    training.read_parts(plan.parts, FusionTraining())  # what is refused is refused before all else
     if plan.cohort is None:
         _from_seeds(plan, say)
     else:
@@ -197,7 +200,9 @@ def _join(
     the text with what it was trained on."""
     detector = open_bundle(found)
     training_plan = FusionTraining(epochs=_scaled(FusionTraining().epochs, plan.scale, least=2))
-    fusion = training.fit_fusion(cohort, training_plan, detector, plan.work / "fusion", say)
+    fusion = training.fit_fusion(
+        cohort, training_plan, detector, plan.work / "fusion", say, parts=plan.parts
+    )
     origin = read_origin(plan.work / "fusion" / training.FUSION_ORIGIN, of="fusion")
     text = _learnt(text, origin, fusion=_step(origin, training=asdict(training_plan)))
     join(out, fusion, detector, text)

@@ -39,6 +39,25 @@ StartFrom = Annotated[
         "says, so take those alone whose origin you know"
     ),
 ]
+BioBert = Annotated[
+    Path | None, typer.Option(help="Local folder of BioBERT; else a small stand-in")
+]
+ResNetWeights = Annotated[
+    Path | None,
+    typer.Option(
+        help="Trained ResNet that the image encoders begin as: a .safetensors or .pth file with "
+        "torchvision's names, or a folder of transformers"
+    ),
+]
+Frozen = Annotated[
+    bool | None,
+    typer.Option(
+        "--freeze/--fine-tune",
+        help="Whether BioBERT and trained ResNet stay as they are; else they do below 2,000 "
+        "patients to train on",
+        show_default=False,
+    ),
+]
 RealNormals = Annotated[
     Path | None,
     typer.Option(help="Folder of real normal radiographs to paint synthetic tumours into"),
@@ -259,13 +278,15 @@ def train_fusion(
     cohort: CohortFolder,
     work: Work = Path("build/train"),
     epochs: Annotated[int, typer.Option(help="Passes over the cohort")] = 14,
-    resnet: Annotated[str, typer.Option(help="small, or 50 for ResNet-50")] = "small",
+    resnet: Annotated[
+        str, typer.Option(help="small, or 50 for ResNet-50; else that of --resnet-weights")
+    ] = "small",
     design: Annotated[
         str, typer.Option(help="tokens, or concatenation as in the paper")
     ] = "tokens",
-    biobert: Annotated[
-        Path | None, typer.Option(help="Local folder of BioBERT; else a small stand-in")
-    ] = None,
+    biobert: BioBert = None,
+    resnet_weights: ResNetWeights = None,
+    frozen: Frozen = None,
     seed: Annotated[int, typer.Option(help="Seed of all chance")] = 11,
     bundle: Annotated[
         Path | None,
@@ -284,7 +305,8 @@ def train_fusion(
     plan = FusionTraining(epochs=epochs, seed=seed, design=design, resnet=dict(sizes[resnet]))
     found = training.open_cohort(cohort, say)
     detector = open_bundle(bundle or shipped_bundle())
-    trained = training.fit_fusion(found, plan, detector, work, say, biobert=biobert)
+    parts = training.TrainedParts(biobert=biobert, resnet=resnet_weights, frozen=frozen)
+    trained = training.fit_fusion(found, plan, detector, work, say, parts=parts)
     say(json_format.dumps(trained.metrics))
 
 
@@ -297,6 +319,9 @@ def train_bundle(
     ] = None,
     real_normals: RealNormals = None,
     start_from: StartFrom = None,
+    biobert: BioBert = None,
+    resnet_weights: ResNetWeights = None,
+    frozen: Frozen = None,
     version: Annotated[str | None, typer.Option(help="The bundle's version")] = None,
     training_data: Annotated[
         str | None, typer.Option(help="What it was trained on, as every report will say")
@@ -308,6 +333,7 @@ def train_bundle(
 ) -> None:
     """Everything in one go: cohort, detector, fusion, operating point, manifest."""
     from bonetumor.worker.bundling import BundlePlan, make_bundle
+    from bonetumor.worker.training import TrainedParts
 
     plan = BundlePlan(
         out=out,
@@ -315,6 +341,7 @@ def train_bundle(
         cohort=cohort,
         real_normals=real_normals,
         start_from=start_from,
+        parts=TrainedParts(biobert=biobert, resnet=resnet_weights, frozen=frozen),
         version=version,
         training_data=training_data,
         intended_use=intended_use,

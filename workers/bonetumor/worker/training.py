@@ -25,8 +25,10 @@ from bonetumor.domain.errors import InvalidInput
 from bonetumor.domain.image import BoundingBox, ClinicalImage, Corners, iou
 from bonetumor.domain.pathology import SlideTiles
 from bonetumor.fusion.evidence import Labelled, Preparation, modalities
+from bonetumor.fusion.network import SMALL_RESNET
+from bonetumor.fusion.resnet import read_resnet
 from bonetumor.fusion.text import read_text_encoder, stand_in_vocabulary, tokenizer_from
-from bonetumor.fusion.train import FusionTraining, Trained, train_fusion
+from bonetumor.fusion.train import FusionTraining, Pretrained, Trained, train_fusion
 from bonetumor.service.assess import look
 from bonetumor.weights.bundle import Bundle, open_bundle, read_entry
 from bonetumor.weights.source import Source, merge_sources
@@ -37,6 +39,7 @@ from bonetumor.worker.thinking import build_slides, choose_device
 Say = Callable[[str], None]
 DETECTOR_ORIGIN, FUSION_ORIGIN = "detector-origin.json", "fusion-origin.json"
 _READERS = {".pt": read_checkpoint, ".safetensors": read_tensors}
+_ENOUGH = 2000  # patients to train on, from which trained parts of the fusion network learn too
 _MEETS = 0.1  # a found box that covers less of the true one shows something else
 
 
@@ -51,6 +54,22 @@ class Start:
     weights: dict[str, torch.Tensor]
     sources: tuple[Source, ...] = ()
     goes_on: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainedParts:
+    """Where a site has trained weights that parts of the fusion network begin with: `biobert`, a
+    BERT's folder; `resnet`, a ResNet's file or folder (`resnet.read_resnet`).
+
+    `frozen`: whether these parts stay as they are; None: below 2,000 patients to train on.
+    """
+
+    biobert: Path | None = None
+    resnet: Path | None = None
+    frozen: bool | None = None
+
+
+NO_PARTS = TrainedParts()
 
 
 def detector_of(source: Path | None) -> Start | None:
@@ -120,22 +139,22 @@ def fit_fusion(
     work: Path,
     say: Say,
     *,
-    biobert: Path | None = None,
+    parts: TrainedParts = NO_PARTS,
 ) -> Trained:
     """Trains the fusion network on the cohort and leaves it in `work`, with `fusion-origin.json`.
 
     `detector`: the bundle whose boxes it learns on, which are those that it will be asked about.
-    `biobert`: folder of the BERT that the text encoder begins as; else the small stand-in.
+    `parts`: what it begins with; without a BERT, the text encoder is a small stand-in.
     """
     work.mkdir(parents=True, exist_ok=True)
-    begun = sources_of_weights(biobert) if biobert else ()
-    _note(cohort, begun, work / FUSION_ORIGIN, say)
-    vocabulary, weights = stand_in_vocabulary(), None
-    if biobert is not None:
-        text = read_text_encoder(biobert)
-        vocabulary, weights = text.vocabulary, text.weights
-        plan = dataclasses.replace(plan, bert=text.sizes, cased=text.cased)
-    tokenizer = tokenizer_from(vocabulary, cased=plan.cased)
+    begun = [p for p in (parts.biobert, parts.resnet) if p]
+    learnt = merge_sources(*(sources_of_weights(p if p.is_dir() else p.parent) for p in begun))
+    _note(cohort, learnt, work / FUSION_ORIGIN, say)
+    pretrained = read_parts(parts, plan)
+    plan = dataclasses.replace(plan, frozen=_stay(parts, cohort, say))
+    text = pretrained.text
+    vocabulary = text.vocabulary if text else stand_in_vocabulary()
+    tokenizer = tokenizer_from(vocabulary, cased=text.cased if text else plan.cased)
     preparation = Preparation(plan.crop_px, plan.tile_px, tokenizer)
     cases = Cases(cohort, preparation, detector)
     say("fusion: the detector looks at the patients")
@@ -146,13 +165,48 @@ def fit_fusion(
         vocabulary,
         say,
         checkpoint=work / "fusion.checkpoint",
-        text_weights=weights,
+        pretrained=pretrained,
     )
+    began_as = {"biobert": parts.biobert, "resnet": parts.resnet}
+    trained.config["training"]["started_from"] = {k: p.name for k, p in began_as.items() if p}
     report(cases.problems, say)
     save_file({k: v.contiguous() for k, v in trained.state.items()}, work / "fusion.safetensors")
     kept = {"vocabulary": vocabulary, "config": trained.config, "metrics": trained.metrics}
     (work / "fusion.json").write_text(json.dumps(kept))
     return trained
+
+
+def read_parts(parts: TrainedParts, plan: FusionTraining) -> Pretrained:
+    """The weights of the parts.
+
+    Raises:
+        InvalidInput: they are none, or the ResNet is not of the size that the plan asks for.
+    """
+    text = read_text_encoder(parts.biobert) if parts.biobert else None
+    resnet = read_resnet(parts.resnet) if parts.resnet else None
+    if resnet and plan.resnet != SMALL_RESNET:
+        others = {k: resnet.sizes[k] for k, v in plan.resnet.items() if resnet.sizes[k] != v}
+        if others:
+            raise InvalidInput(
+                f"--resnet-weights: expected those of the ResNet that --resnet names, {plan.resnet}"
+                f", got {others} in {parts.resnet}"
+            )
+    return Pretrained(text=text, resnet=resnet)
+
+
+def _stay(parts: TrainedParts, cohort: Cohort, say: Say) -> bool:
+    """Whether trained parts are frozen: for want of patients, unless it is said."""
+    trained = " and ".join(str(path) for path in (parts.biobert, parts.resnet) if path)
+    if not trained:
+        return False
+    patients = sum(record.tumour_class is not None for record in cohort.of("train"))
+    if parts.frozen is None and patients < _ENOUGH:
+        say(
+            f"fusion: what begins as {trained} is frozen, for {patients} patients to train on are "
+            f"fewer than {_ENOUGH:,} (--fine-tune trains it all the same)"
+        )
+        return True
+    return bool(parts.frozen)
 
 
 def read_fusion(work: Path) -> Trained:
