@@ -39,6 +39,7 @@ from bonetumor.detection.yolo import YoloDetector, build_network
 from bonetumor.domain.image import iou
 from bonetumor.domain.pathology import SlideTiles
 from bonetumor.fusion.classifier import FusionClassifier
+from bonetumor.fusion.text import Template
 from bonetumor.phantom.patient import draw_patient
 from bonetumor.service.assess import diagnose, look
 from bonetumor.weights.bundle import open_bundle, synthetic_bundle
@@ -106,7 +107,7 @@ def build(way, patients):
 def _studies(bundle, detector, patients):
     """Each picture a study of its own."""
     fusion = FusionClassifier(bundle, device="cpu")
-    model = LoadedModel(describe_algorithm(bundle), detector, fusion)
+    model = LoadedModel(describe_algorithm(bundle), detector, fusion, Template())
     cut = build_slides(fusion.preparation.tile_px).cut
     others = [
         (

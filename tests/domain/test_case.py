@@ -69,6 +69,14 @@ def test_the_digest_follows_what_is_used():
     assert len({e.digest for e in made}) == len(made)
 
 
+def test_another_reference_range_is_other_evidence():
+    """Ranges decide what is abnormal, and so what is said of it."""
+    made = [
+        labs(replace(lab(), **limits)) for limits in ({}, {"high": 2}, {"low": 2}, {"flag": "H"})
+    ]
+    assert len({e.digest for e in made}) == len(made)
+
+
 def test_a_reader_is_told_how_old_the_blood_was_and_what_was_not_understood():
     evidence = labs(
         lab(days=-3),

@@ -68,6 +68,7 @@ def test_each_result_is_the_one_that_the_study_gives_alone(plugin):
             reader=wiring.build_studies(settings),
             slides=thinking.BundleSlides(settings.model.bundle),
             model=model,
+            texts=running.ledger,
             clock=lambda at=found.assessed_at: at,
         )
         assert found == alone

@@ -14,13 +14,25 @@ from bonetumor.domain.assessment import (
 )
 from bonetumor.domain.case import Evidence
 from bonetumor.domain.image import BoundingBox, ImageReference
-from bonetumor.domain.labs import Analyte, LabPanel, LabResult
+from bonetumor.domain.labs import Analyte, BloodText, LabPanel, LabResult, Writer
 from bonetumor.domain.lesion import Detection, name_lesions
 from bonetumor.domain.pathology import Pathology
 from bonetumor.domain.study import Instance, InstanceKeys, PatientIdentity, Study, StudyHeader
 from bonetumor.service.ports import Result
 
 HEAT_MAP = HeatMap(region=BoundingBox(x0=-5, y0=-5, x1=20, y1=20), values=((0.0, 1.0), (0.5, 0.25)))
+
+TEXTS = (
+    None,
+    BloodText(
+        text="alkaline phosphatase is high at 512 U/L 4.0 times the limit.",
+        writer=Writer(name="template", version="1", is_language_model=False),
+    ),
+    BloodText(
+        text="Elevated alkaline phosphatase of 512 U/L; hemoglobin is reduced: 9.5 g/dL.",
+        writer=Writer(name="small-model", version="b" * 64, is_language_model=True),
+    ),
+)
 
 
 def blood(source: str) -> LabPanel:
@@ -103,6 +115,7 @@ def result(seed: int) -> Result:
                 reason="for a reason",
                 contributions={} if nothing else dict.fromkeys(Modality, -0.125),
                 heat_map=None if nothing else HEAT_MAP,
+                blood_text=None if nothing else TEXTS[seed % len(TEXTS)],
             ),
             algorithm=Algorithm(
                 name="bonetumor",

@@ -14,7 +14,9 @@ from bonetumor.store.schema import SCHEMA, metadata
 from kit.ledger import assessment, complete, deliver, errand, instance, shelved, walk_to_deliveries
 
 WIDENED = ("patient_id", "accession_number")
+BACK_TO_6 = ("DROP TABLE texts", "UPDATE alembic_version SET version_num = '6'")
 BACK_TO_5 = (
+    *BACK_TO_6,
     "DROP TABLE workitem_studies",
     "DROP TABLE workitems",
     "UPDATE alembic_version SET version_num = '5'",
@@ -57,7 +59,7 @@ BACK_TO_1 = (
     "DROP TABLE reports",
     "DROP INDEX studies_by_next_attempt",
 )
-BACK = {1: BACK_TO_1, 2: BACK_TO_2, 3: BACK_TO_3, 4: BACK_TO_4, 5: BACK_TO_5}
+BACK = {1: BACK_TO_1, 2: BACK_TO_2, 3: BACK_TO_3, 4: BACK_TO_4, 5: BACK_TO_5, 6: BACK_TO_6}
 
 
 def run(url, *statements):

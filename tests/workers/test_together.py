@@ -140,7 +140,7 @@ def test_a_model_that_could_not_be_loaded_at_first_is_loaded_once_for_all():
         loaded.append(object())
         return loaded[-1]
 
-    steps = GpuSteps(ledger=None, studies=None, slides=None, load=load, clock=None)
+    steps = GpuSteps(ledger=None, studies=None, slides=None, texts=None, load=load, clock=None)
     with ThreadPoolExecutor(4) as threads:
         models = list(threads.map(lambda _: steps.model(), range(4)))
     assert models == loaded * 4

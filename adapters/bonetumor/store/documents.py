@@ -1,4 +1,4 @@
-"""Evidence and assessments as the ledger keeps them: JSON, checked when read."""
+"""Evidence, texts and assessments as the ledger keeps them: JSON, checked when read."""
 
 import base64
 import json
@@ -9,12 +9,14 @@ from pydantic import TypeAdapter, ValidationError
 from bonetumor.domain.assessment import Assessment
 from bonetumor.domain.case import Evidence
 from bonetumor.domain.errors import InvalidInput
+from bonetumor.domain.labs import BloodText
 
 CHOSEN_PATIENT = "patient"
 EVIDENCE, ASSESSMENT = "evidence", "assessment"
 
 _EVIDENCE = TypeAdapter(Evidence)
 _ASSESSMENT = TypeAdapter(Assessment)
+_TEXT = TypeAdapter(BloodText)
 
 
 def kind_of(document: Evidence | Assessment) -> str:
@@ -48,6 +50,21 @@ def decode_assessment(body: bytes) -> Assessment:
         return _ASSESSMENT.validate_json(body)
     except ValidationError as error:
         raise InvalidInput(f"ledger: expected an assessment, got {type(error).__name__}") from error
+
+
+def encode_text(text: BloodText) -> bytes:
+    """A text of blood markers as JSON."""
+    return _TEXT.dump_json(text)
+
+
+def decode_text(body: bytes) -> BloodText:
+    """A text of blood markers from JSON; raises InvalidInput if it is none."""
+    try:
+        return _TEXT.validate_json(body)
+    except ValidationError as error:
+        raise InvalidInput(
+            f"ledger: expected a text of blood markers, got {type(error).__name__}"
+        ) from error
 
 
 def _plain(value: object) -> str:

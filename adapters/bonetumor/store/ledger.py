@@ -10,10 +10,20 @@ from bonetumor.store.retaining import Retaining
 from bonetumor.store.shelving import Shelving
 from bonetumor.store.upgrade import bring_up
 from bonetumor.store.working import Working
+from bonetumor.store.writing import Writing
 
 
 class SqlLedger(
-    Receiving, Arriving, Working, Looking, Deciding, Performing, Retaining, Attending, Shelving
+    Receiving,
+    Arriving,
+    Working,
+    Looking,
+    Deciding,
+    Performing,
+    Retaining,
+    Attending,
+    Shelving,
+    Writing,
 ):
     """Studies, instances, steps and events in a relational database."""
 

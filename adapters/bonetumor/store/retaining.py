@@ -16,7 +16,7 @@ from bonetumor.service.retain import Removal
 from bonetumor.store import documents as formats
 from bonetumor.store.database import LedgerTables, study_row
 from bonetumor.store.rows import utc
-from bonetumor.store.schema import announced, documents, instances, removals, studies
+from bonetumor.store.schema import announced, documents, instances, removals, studies, texts
 
 
 class Retaining(LedgerTables):
@@ -67,6 +67,9 @@ class Retaining(LedgerTables):
                     documents.c.study_instance_uid == study_instance_uid,
                     documents.c.kind.in_((formats.EVIDENCE, formats.CHOSEN_PATIENT)),
                 )
+            )
+            connection.execute(
+                delete(texts).where(texts.c.study_instance_uid == study_instance_uid)
             )
             self._watch_no_more(connection, study_instance_uid)
             revision = int(row["revision"])

@@ -20,7 +20,7 @@ from sqlalchemy import (
 )
 
 # The newest revision in `migrations/versions`: whoever changes a table here adds one there.
-SCHEMA = "6"
+SCHEMA = "7"
 
 metadata = MetaData()
 
@@ -97,6 +97,17 @@ documents = Table(
     Column("study_instance_uid", _UID, primary_key=True),
     Column("revision", Integer, primary_key=True),
     Column("kind", String(16), primary_key=True),
+    Column("body", LargeBinary, nullable=False),
+)
+
+# Texts of blood markers, by the digest of the evidence and the key of the writer that was asked.
+# The first one stays: a language model need not give the same text twice.
+texts = Table(
+    "texts",
+    metadata,
+    Column("study_instance_uid", _UID, primary_key=True),
+    Column("evidence", String(64), primary_key=True),
+    Column("writer", String(64), primary_key=True),
     Column("body", LargeBinary, nullable=False),
 )
 

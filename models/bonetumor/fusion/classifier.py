@@ -1,8 +1,8 @@
 """The fusion network behind the Fusion port."""
 
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import torch
@@ -10,16 +10,19 @@ from pydantic import Field, field_validator
 
 from bonetumor.domain.assessment import Diagnosis, Modality, TumourClass
 from bonetumor.domain.errors import InvalidInput, NonFiniteOutput, WeightsMismatch
-from bonetumor.domain.labs import LabPanel
+from bonetumor.domain.labs import BloodText
 from bonetumor.fusion.calibration import Calibration, calibrate, check_classes, scaled
 from bonetumor.fusion.evidence import PATTERNS, CaseTensors, Labelled, Preparation, modalities
 from bonetumor.fusion.explanation import heat_map, shapley
 from bonetumor.fusion.network import FusionConfig, FusionNetwork
-from bonetumor.fusion.text import describe, tokenizer_from
+from bonetumor.fusion.text import template_text, tokenizer_from
 from bonetumor.service.ports import FusionInput
 from bonetumor.weights.bundle import Bundle, Entry, read_entry
 
 _NO_EVIDENCE = 1 / len(TumourClass)
+_BLOOD = list(Modality).index(Modality.LABS)
+_GREATEST_MOVE = 0.03  # of a probability, by the words of a language model
+_MOVED = f"it would move a probability by more than {_GREATEST_MOVE} or change the prediction set"
 
 
 class FusionEntry(Entry):
@@ -59,19 +62,29 @@ class FusionEntry(Entry):
         return given
 
 
-class FusionClassifier:
-    """Diagnoses with calibrated probabilities, a prediction set, and the right to abstain."""
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A case as the network reads it: its tensors, a token for each modality, the blood's words."""
 
-    def __init__(
-        self, bundle: Bundle, *, device: str, write: Callable[[LabPanel], str] = describe
-    ) -> None:
+    case: CaseTensors
+    columns: list[torch.Tensor]
+    text: BloodText | None
+
+
+class FusionClassifier:
+    """Diagnoses with calibrated probabilities, a prediction set, and the right to abstain.
+
+    The words of a language model may move no probability by more than 0.03 from what the
+    template's give, and change neither prediction set nor abstention; else the template's are read.
+    """
+
+    def __init__(self, bundle: Bundle, *, device: str) -> None:
         entry = read_entry(FusionEntry, "fusion", bundle.manifest.fusion)
         self.preparation = Preparation(
             entry.crop_px,
             entry.tile_px,
             tokenizer_from(bundle.text("vocabulary.txt"), cased=entry.cased),
-            write,
-            entry.content_px,
+            content_px=entry.content_px,
         )
         self._scaling = {
             name: (temperature, [entry.biases[name][c] for c in TumourClass])
@@ -108,10 +121,16 @@ class FusionClassifier:
             NonFiniteOutput: the network answered NaN or infinity.
         """
         with self._turn, torch.no_grad():
-            case = self._prepared(evidence)
-            answers = self._network.mix_subsets(self._network.encode([case]), modalities(case))
+            read = self._read(evidence)
+            answers = self._network.mix_subsets(read.columns, modalities(read.case))
         strange = evidence.out_of_distribution
-        return {used: self._judge(logits, used, strange) for used, logits in answers.items()}
+        return {
+            used: replace(
+                self._judge(logits, used, strange),
+                blood_text=read.text if Modality.LABS in used else None,
+            )
+            for used, logits in answers.items()
+        }
 
     def calibrated(
         self, apart: Sequence[Labelled], *, miss_rate: float
@@ -125,11 +144,10 @@ class FusionClassifier:
         return calibrate(self._network, apart, miss_rate=miss_rate)
 
     def _diagnose(self, evidence: FusionInput) -> Diagnosis:
-        case = self._prepared(evidence)
-        used = modalities(case)
         with torch.no_grad():
-            tokens = self._network.encode([case])
-            answers = self._network.mix_subsets(tokens, used)
+            read = self._read(evidence)
+            used = modalities(read.case)
+            answers = self._network.mix_subsets(read.columns, used)
         judged = self._judge(answers[used], used, evidence.out_of_distribution)
         said = {subset: self._probabilities(row, subset) for subset, row in answers.items()}
         top = max(range(len(said[used])), key=said[used].__getitem__)
@@ -140,13 +158,14 @@ class FusionClassifier:
             ),
             heat_map=heat_map(
                 self._network,
-                case,
-                tokens,
+                read.case,
+                read.columns,
                 self.preparation.region(evidence.image, evidence.box),
                 top,
             )
             if evidence.image and evidence.box
             else None,
+            blood_text=read.text,
         )
 
     def _judge(
@@ -169,10 +188,39 @@ class FusionClassifier:
             reason=reason,
         )
 
-    def _prepared(self, evidence: FusionInput) -> CaseTensors:
-        return self.preparation.prepare(
-            evidence.image, evidence.box, evidence.slides, evidence.labs
+    def _read(self, evidence: FusionInput) -> _Read:
+        """The evidence as the network reads it, with the template's words where those of a
+        language model would move it."""
+        text = evidence.text or (template_text(evidence.labs) if evidence.labs else None)
+        case = self.preparation.prepare(
+            evidence.image,
+            evidence.box,
+            evidence.slides,
+            evidence.labs,
+            text.text if text else None,
         )
+        columns = self._network.encode([case])
+        if text is None or evidence.labs is None or case.tokens is None:
+            return _Read(case, columns, None)
+        if not text.writer.is_language_model:
+            return _Read(case, columns, text)
+        plain = template_text(evidence.labs, f"the text of {text.writer} was not used: {_MOVED}")
+        usual = replace(case, tokens=self.preparation.tokens(plain.text))
+        others = [*columns]
+        others[_BLOOD] = self._network.encode_blood([usual])
+        if self._is_moved(columns, others, modalities(case)):
+            return _Read(usual, others, plain)
+        return _Read(case, columns, text)
+
+    def _is_moved(
+        self, columns: list[torch.Tensor], others: list[torch.Tensor], used: tuple[Modality, ...]
+    ) -> bool:
+        """Whether two wordings give different answers of all that is used."""
+        a, b = (self._judge(self._network.mix(c)[0].cpu(), used, False) for c in (columns, others))
+        pairs = zip((a.probabilities or {}).values(), (b.probabilities or {}).values(), strict=True)
+        moved = max((abs(one - other) for one, other in pairs), default=0.0)
+        settled = [(d.prediction_set, d.out_of_distribution) for d in (a, b)]
+        return moved > _GREATEST_MOVE or settled[0] != settled[1]
 
     def _probabilities(self, logits: torch.Tensor, used: tuple[Modality, ...]) -> list[float]:
         temperature, biases = self._scaling["+".join(used)]

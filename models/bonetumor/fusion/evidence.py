@@ -3,7 +3,7 @@
 Training and serving both go through here.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -17,6 +17,7 @@ from bonetumor.domain.assessment import Modality
 from bonetumor.domain.image import BoundingBox, ClinicalImage, Corners
 from bonetumor.domain.labs import WEIGHED, LabPanel
 from bonetumor.domain.pathology import SlideTiles
+from bonetumor.fusion.paraphrases import paraphrases
 from bonetumor.fusion.text import describe
 from bonetumor.radiograph.standard import standardise
 
@@ -27,7 +28,7 @@ _MAX_TOKENS = 128
 _FIELDS = {
     Modality.IMAGE: ("crop",),
     Modality.PATHOLOGY: ("tiles",),
-    Modality.LABS: ("tokens", "ratios"),
+    Modality.LABS: ("tokens", "ratios", "wordings"),
 }
 _RATIO_CAP = 8.0
 
@@ -38,13 +39,15 @@ class CaseTensors:
 
     `crop`: float32 (1, side, side), 0..1; `tiles`: uint8 (tiles, 3, side, side);
     `tokens`: int64 (length,); `ratios`: float32 (2 × weighed analytes,), value ÷ upper
-    limit and flags.
+    limit and flags; `wordings`: tokens of other sound wordings of the same text, where the
+    preparation makes any.
     """
 
     crop: torch.Tensor | None
     tiles: torch.Tensor | None
     tokens: torch.Tensor | None
     ratios: torch.Tensor | None
+    wordings: tuple[torch.Tensor, ...] | None = None
 
 
 Labelled = tuple[CaseTensors, int]
@@ -64,13 +67,14 @@ def only(case: CaseTensors, kept: Collection[Modality]) -> CaseTensors:
 
 @dataclass(frozen=True, slots=True)
 class Preparation:
-    """How evidence becomes tensors. With `content_px` crops are of pictures that are standardised
-    to that, as the detector sees them."""
+    """How evidence becomes tensors. `wordings`: how many other wordings of the blood markers'
+    text each case gets, to train and to calibrate with. With `content_px` crops are of pictures
+    that are standardised to that, as the detector sees them."""
 
     crop_px: int
     tile_px: int
     tokenizer: BertTokenizer
-    write: Callable[[LabPanel], str] = describe
+    wordings: int = 0
     content_px: int | None = None
 
     def prepare(
@@ -79,14 +83,19 @@ class Preparation:
         box: BoundingBox | None,
         slides: tuple[SlideTiles, ...] | None,
         labs: LabPanel | None,
+        text: str | None = None,
     ) -> CaseTensors:
-        """Tensors of one case."""
-        known = labs is not None and bool(labs.weighed)
+        """Tensors of one case. `text`: the blood markers in words; else they are the template's."""
+        if labs is not None and not labs.weighed:
+            labs = None
         return CaseTensors(
             crop=None if image is None or box is None else self._crop(image, box),
             tiles=None if not slides else self._tiles(slides),
-            tokens=self.tokens(labs) if known and labs else None,
-            ratios=ratios(labs) if known and labs else None,
+            tokens=None if labs is None else self.tokens(text or describe(labs)),
+            ratios=None if labs is None else ratios(labs),
+            wordings=None
+            if labs is None
+            else tuple(map(self.tokens, paraphrases(labs, self.wordings))),
         )
 
     def region(self, image: ClinicalImage, box: BoundingBox) -> BoundingBox:
@@ -104,9 +113,9 @@ class Preparation:
         moved = kept.moved(box.as_tuple(), content.shape)
         return crop(content, _corners(moved), self.crop_px)
 
-    def tokens(self, labs: LabPanel) -> torch.Tensor:
-        """The tokens of the text that describes the abnormal markers."""
-        encoded = self.tokenizer(self.write(labs), truncation=True, max_length=_MAX_TOKENS)
+    def tokens(self, text: str) -> torch.Tensor:
+        """The tokens of a text that describes the abnormal markers: int64 (length,)."""
+        encoded = self.tokenizer(text, truncation=True, max_length=_MAX_TOKENS)
         return torch.tensor(encoded["input_ids"], dtype=torch.int64)
 
     def _tiles(self, slides: tuple[SlideTiles, ...]) -> torch.Tensor:

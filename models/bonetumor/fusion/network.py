@@ -5,7 +5,7 @@ leaves them open): ResNet and BERT depths come from the bundle's configuration; 
 BioBERT are the same code with other numbers.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -122,7 +122,7 @@ class FusionNetwork(nn.Module):
 
     def encode(self, cases: Sequence[CaseTensors]) -> list[Tensor]:
         """One token per modality, each of shape (cases, width); a learned one where missing."""
-        return [self.encode_images(cases), self._slides(cases), self._blood(cases)]
+        return [self.encode_images(cases), self._slides(cases), self.encode_blood(cases)]
 
     def missing_tokens(self, count: int) -> list[Tensor]:
         """The tokens of cases that have nothing at all."""
@@ -141,15 +141,25 @@ class FusionNetwork(nn.Module):
     ) -> dict[tuple[Modality, ...], Tensor]:
         """Logits, shape (3,), of each subset of the modalities used, as PATTERNS has them, from
         the tokens of a single case."""
-        absent, answers = self.missing_tokens(1), {}
+        return {
+            pattern: self.mix(columns)[0].cpu() for pattern, columns in self.subsets(tokens, used)
+        }
+
+    def subsets(
+        self, tokens: list[Tensor], used: Collection[Modality]
+    ) -> Iterator[tuple[tuple[Modality, ...], list[Tensor]]]:
+        """The tokens of each subset of the modalities used, missing ones in the others' place;
+        each of shape (cases, width)."""
+        absent = self.missing_tokens(len(tokens[0]))
         for pattern in PATTERNS:
             if {*used}.issuperset(pattern):
-                columns = [
-                    token if modality in pattern else missing
-                    for modality, token, missing in zip(Modality, tokens, absent, strict=True)
-                ]
-                answers[pattern] = self.mix(columns)[0].cpu()
-        return answers
+                yield (
+                    pattern,
+                    [
+                        token if modality in pattern else missing
+                        for modality, token, missing in zip(Modality, tokens, absent, strict=True)
+                    ],
+                )
 
     def encode_images(self, cases: Sequence[CaseTensors]) -> Tensor:
         """The token of the image alone, shape (cases, width)."""
@@ -176,7 +186,8 @@ class FusionNetwork(nn.Module):
             rows = rows.index_copy(0, _index(present, rows), projected.to(rows.dtype))
         return rows
 
-    def _blood(self, cases: Sequence[CaseTensors]) -> Tensor:
+    def encode_blood(self, cases: Sequence[CaseTensors]) -> Tensor:
+        """The token of the blood alone, shape (cases, width)."""
         present = [i for i, c in enumerate(cases) if c.tokens is not None]
         rows = self._missing_rows(Modality.LABS, len(cases))
         if present:

@@ -1,6 +1,7 @@
 """Abnormal blood markers as a descriptive text, and the tokens of that text.
 
-The text comes from a deterministic template. The encoder is a BERT: BioBERT from a local folder
+The text comes from a deterministic template, or from a language model that is checked
+(`wording.py`). The encoder is a BERT: BioBERT from a local folder
 for those who have it, a small stand-in with its own WordPiece vocabulary in the shipped bundle.
 """
 
@@ -9,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
 from transformers import BertConfig, BertModel, BertTokenizer
 
 from bonetumor.domain.errors import InvalidInput
-from bonetumor.domain.labs import Analyte, LabPanel, LabResult
+from bonetumor.domain.labs import Analyte, BloodText, LabPanel, LabResult, Writer
 
 NAMES = {
     Analyte.ALP: "alkaline phosphatase",
@@ -31,7 +33,28 @@ NAMES = {
     Analyte.LYMPHOCYTES: "lymphocytes",
 }
 _NOTHING = "No abnormal blood marker."
-_WORDS = "no abnormal blood marker is high low at of the upper lower limit times ."
+_WORDS = (
+    "no abnormal blood marker is high low at of the upper lower limit times . "
+    "elevated raised increased reduced decreased above below are and a with patient has shows "
+    "measured following reference range to : ; ( )"
+)
+# Another version for other words: runs and stored texts know the template by it.
+TEMPLATE = Writer(name="template", version="1", is_language_model=False)
+
+
+class Template:
+    """The template as a writer."""
+
+    writer = TEMPLATE
+
+    def write(self, panel: LabPanel) -> BloodText:
+        """The template's text."""
+        return template_text(panel)
+
+
+def template_text(panel: LabPanel, note: str = "") -> BloodText:
+    """The template's text; the note says why a language model did not write it."""
+    return BloodText(text=describe(panel), writer=TEMPLATE, note=note)
 
 
 def describe(panel: LabPanel) -> str:
@@ -39,11 +62,16 @@ def describe(panel: LabPanel) -> str:
     return " ".join(_sentence(r) for r in panel.abnormal) or _NOTHING
 
 
+def plain(value: float) -> str:
+    """A value as texts hold it: six significant digits at most, never an exponent."""
+    return np.format_float_positional(value, precision=6, fractional=False, trim="-")
+
+
 def _sentence(result: LabResult) -> str:
     limit = result.high if result.is_high else result.low
     side = "high" if result.is_high else "low"
     times = f" {result.value / limit:.1f} times the limit" if limit else ""
-    return f"{NAMES[result.analyte]} is {side} at {result.value:g} {result.unit}{times}."
+    return f"{NAMES[result.analyte]} is {side} at {plain(result.value)} {result.unit}{times}."
 
 
 def stand_in_vocabulary() -> str:
@@ -51,7 +79,7 @@ def stand_in_vocabulary() -> str:
     words = sorted(
         {w.lower() for w in " ".join([_WORDS, *NAMES.values()]).replace("-", " - ").split()}
     )
-    characters = sorted(set(string.ascii_lowercase + string.digits + ".,/*-%[]"))
+    characters = sorted(set(string.ascii_lowercase + string.digits + ".,/*-%[]:;()"))
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     tokens = [*special, *words, *characters, *(f"##{c}" for c in characters)]
     return "\n".join(dict.fromkeys(tokens)) + "\n"

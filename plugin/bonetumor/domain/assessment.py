@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from bonetumor.domain.errors import NonFiniteOutput
 from bonetumor.domain.image import BoundingBox
+from bonetumor.domain.labs import BloodText
 from bonetumor.domain.lesion import Lesion
 from bonetumor.domain.uid import UID, derived_uid
 
@@ -51,7 +52,8 @@ class Diagnosis:
 
     `probabilities` is None where there was nothing to classify. `contributions` says how much
     each modality used moved the probability of the most likely class up or down from one third,
-    which stands for no evidence: the Shapley values, whose sum is the whole way.
+    which stands for no evidence: the Shapley values, whose sum is the whole way. `blood_text` is
+    what was read of the blood, None where no blood was used.
     """
 
     probabilities: dict[TumourClass, float] | None
@@ -62,6 +64,7 @@ class Diagnosis:
     reason: str | None = None
     contributions: dict[Modality, float] = field(default_factory=dict)
     heat_map: HeatMap | None = None
+    blood_text: BloodText | None = None
 
     def __post_init__(self) -> None:
         if self.probabilities is None:
@@ -84,8 +87,8 @@ class Diagnosis:
 class Assessment:
     """One run over one study: the lesions, the diagnosis, what was used and what was missing.
 
-    `run_key` is a SHA-256 over the study's instances, the evidence, the model and the
-    configuration: the same input gives the same key and so the same result UIDs.
+    `run_key` is a SHA-256 over the study's instances, the evidence, the text of the blood markers
+    and the model: the same input gives the same key and so the same result UIDs.
     """
 
     run_key: str

@@ -40,6 +40,7 @@ class Evidence:
         parts = [str(self.patient)]
         parts += [
             f"{lab.source}={lab.comparator or ''}{lab.value}{lab.unit}"
+            f" {lab.low} {lab.high} {lab.flag}"
             for lab in (self.labs.results if self.labs else ())
         ]
         parts += [

@@ -1,5 +1,6 @@
 """Blood markers, read and understood."""
 
+import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -134,3 +135,44 @@ class LabPanel:
     def abnormal(self) -> tuple[LabResult, ...]:
         """The weighed results outside their own reference range."""
         return tuple(r for r in self.weighed if r.is_high or r.is_low)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Writer:
+    """Who words blood markers: a template, or a language model.
+
+    `version` is that of the template, or the SHA-256 over the files of the language model.
+    """
+
+    name: str
+    version: str
+    is_language_model: bool
+
+    def __str__(self) -> str:
+        """The writer as reports name it."""
+        if self.is_language_model:
+            return f"the language model {self.name} (SHA-256 {self.version})"
+        return f"{self.name} {self.version}"
+
+    @property
+    def key(self) -> str:
+        """SHA-256 over all of it: the same writer, one key."""
+        return hashlib.sha256(str(self).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BloodText:
+    """The abnormal blood markers in words, as the networks read them, and who wrote them.
+
+    `note` says why a language model that was asked did not write it; else it is empty.
+    """
+
+    text: str
+    writer: Writer
+    note: str = ""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over text, writer and note: the same words, one key."""
+        parts = [self.text, self.writer.key, self.note]
+        return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()

@@ -8,11 +8,12 @@ from bonetumor.domain.assessment import Assessment, Diagnosis, Modality
 from bonetumor.domain.case import Evidence, describe_evidence
 from bonetumor.domain.errors import CorruptPixelData, UnsupportedImage
 from bonetumor.domain.image import ClinicalImage
-from bonetumor.domain.labs import LabPanel
+from bonetumor.domain.labs import BloodText, LabPanel
 from bonetumor.domain.lesion import Detection, name_lesions
 from bonetumor.domain.pathology import Pathology, SlideTiles
 from bonetumor.domain.study import Study
 from bonetumor.service.ports import Clock, Detector, FusionInput, Model, SlideReader, StudyReader
+from bonetumor.service.texts import Texts, text_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -39,9 +40,12 @@ def assess(
     reader: StudyReader,
     slides: SlideReader,
     model: Model,
+    texts: Texts,
     clock: Clock,
 ) -> Assessment:
     """One assessment of a study. The same input gives the same result, identities included.
+
+    `texts` keeps the text of the blood markers, which is written only if it is read.
 
     Raises:
         UnsupportedImage: the study holds no image that can be assessed.
@@ -55,10 +59,13 @@ def assess(
             f"{len(study.instances)} instances"
         )
     tiles, notes = _read_slides(evidence.pathology, slides)
-    diagnosis = diagnose(looked, tiles, evidence.labs, model)
-    run_key = _run_key(study, evidence, model)
+    text = None
+    if can_be_classified(looked, tiles):
+        text = text_of(study.study_instance_uid, evidence, model.writer, texts)
+    diagnosis = diagnose(looked, tiles, evidence.labs, model, text)
+    read = diagnosis.blood_text
     return Assessment(
-        run_key=run_key,
+        run_key=_run_key(study, evidence, model, read),
         lesions=name_lesions(model.algorithm.bundle_sha256, looked.detections),
         diagnosis=diagnosis,
         algorithm=model.algorithm,
@@ -70,6 +77,7 @@ def assess(
             *looked.notes,
             *describe_evidence(evidence, reader.header(study).acquired_at),
             *notes,
+            *([read.note] if read and read.note else []),
         ),
     )
 
@@ -106,14 +114,26 @@ def rank_of(detection: Detection, *, is_strange: bool) -> tuple[bool, float]:
     return not is_strange, detection.score
 
 
-def diagnose(
-    looked: Looked, tiles: tuple[SlideTiles, ...] | None, labs: LabPanel | None, model: Model
-) -> Diagnosis:
-    """The diagnosis of the surest lesion; without lesion and slides there is none.
+def can_be_classified(looked: Looked, tiles: tuple[SlideTiles, ...] | None) -> bool:
+    """Whether there is a lesion or a slide.
 
     Blood alone never makes a diagnosis: it says nothing of a tumour that nobody has seen.
     """
-    if looked.best is None and not tiles:
+    return looked.best is not None or bool(tiles)
+
+
+def diagnose(
+    looked: Looked,
+    tiles: tuple[SlideTiles, ...] | None,
+    labs: LabPanel | None,
+    model: Model,
+    text: BloodText | None = None,
+) -> Diagnosis:
+    """The diagnosis of the surest lesion; without lesion and slides there is none.
+
+    `text`: the blood markers in words; without it the template's are read.
+    """
+    if not can_be_classified(looked, tiles):
         return Diagnosis(
             probabilities=None,
             prediction_set=(),
@@ -129,6 +149,7 @@ def diagnose(
             slides=tiles or None,
             labs=labs,
             out_of_distribution=looked.out_of_distribution,
+            text=text,
         )
     )
 
@@ -148,8 +169,13 @@ def _read_slides(
     return tuple(tiles) or None, tuple(notes)
 
 
-def _run_key(study: Study, evidence: Evidence, model: Model) -> str:
-    """SHA-256 over the instances, the evidence used and the model: one key, one result."""
+def _run_key(study: Study, evidence: Evidence, model: Model, read: BloodText | None) -> str:
+    """SHA-256 over the instances, the evidence used, its text and the model: one key, one result.
+
+    The texts of two writers are two results, and so are those of one text that the template wrote
+    because it was asked, or because a language model failed.
+    """
     algorithm = model.algorithm
     parts = [study.digest, algorithm.version, algorithm.bundle_sha256, evidence.digest]
+    parts.append(read.digest if read else "")
     return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()

@@ -24,6 +24,7 @@ from bonetumor.domain.uid import UID
 from bonetumor.domain.workitem import Performance, Workitem
 from bonetumor.service.retain import RetentionLedger
 from bonetumor.service.shelf import Shelf
+from bonetumor.service.texts import Texts
 
 
 class Arrival(StrEnum):
@@ -388,6 +389,7 @@ class Ledger(
     WorkitemLedger,
     Leases,
     Attendance,
+    Texts,
     Protocol,
 ):
     """The truth about every study."""

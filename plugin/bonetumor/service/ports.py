@@ -10,12 +10,13 @@ from typing import Protocol
 from bonetumor.domain.assessment import Algorithm, Assessment, Diagnosis
 from bonetumor.domain.case import Evidence
 from bonetumor.domain.image import BoundingBox, ClinicalImage
-from bonetumor.domain.labs import LabPanel
+from bonetumor.domain.labs import BloodText, LabPanel
 from bonetumor.domain.lesion import Detection
 from bonetumor.domain.pathology import Pathology, PathologySlide, SlideTiles
 from bonetumor.domain.study import InstanceKeys, PatientIdentity, Study, StudyHeader
 from bonetumor.domain.uid import UID
 from bonetumor.service.ledger import Predecessor
+from bonetumor.service.texts import BloodWriter
 
 
 class Clock(Protocol):
@@ -213,20 +214,24 @@ class SlideReader(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class FusionInput:
-    """All that is to be weighed. None means missing."""
+    """All that is to be weighed. None means missing.
+
+    `text` is what a writer made of the blood markers; without it the template's words are read.
+    """
 
     image: ClinicalImage | None
     box: BoundingBox | None
     slides: tuple[SlideTiles, ...] | None
     labs: LabPanel | None
     out_of_distribution: bool
+    text: BloodText | None = None
 
 
 class Fusion(Protocol):
     """Weighs image, pathology and blood."""
 
     def diagnose(self, evidence: FusionInput) -> Diagnosis:
-        """Benign, intermediate or malignant, with a prediction set."""
+        """Benign, intermediate or malignant, with a prediction set, and the text that was read."""
         ...
 
 
@@ -246,6 +251,11 @@ class Model(Protocol):
     @property
     def fusion(self) -> Fusion:
         """What weighs the evidence."""
+        ...
+
+    @property
+    def writer(self) -> BloodWriter:
+        """What words the blood markers."""
         ...
 
 

@@ -44,9 +44,18 @@ def notes(result: Result) -> list[str]:
     missing = ", ".join(assessment.missing) or "none"
     said = [
         f"Evidence used: {used}; missing: {missing}.",
+        *_blood(result),
         f"Study: {assessment.completeness}.",
         f"Model {algorithm.bundle_version}, trained on {algorithm.training_data}.",
     ]
     if assessment.diagnosis.out_of_distribution:
         said.append("The images are unlike those the model was trained on.")
     return [*said, *(f"{note[:1].upper()}{note[1:]}." for note in assessment.notes)]
+
+
+def _blood(result: Result) -> list[str]:
+    """The blood markers as the networks read them, and who worded them."""
+    text = result.assessment.diagnosis.blood_text
+    if text is None:
+        return []
+    return [f"Blood as worded by {text.writer}: {text.text.rstrip('.')}."]

@@ -168,6 +168,7 @@ def _gpu_steps(settings: Settings, ledger: Ledger) -> dict[Step, Work]:
         ledger=ledger,
         studies=wiring.build_studies(settings),
         slides=thinking.BundleSlides(settings.model.bundle),
+        texts=ledger,
         load=lambda: thinking.build_model(settings),
         clock=wiring.now,
     )

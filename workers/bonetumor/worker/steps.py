@@ -30,6 +30,7 @@ from bonetumor.service.ports import (
     SlideReader,
     StudyReader,
 )
+from bonetumor.service.texts import Texts
 from bonetumor.service.walk import Outcome, Work
 
 _CLOCKS_APART = timedelta(minutes=10)  # between us and the EHR, and the time a commit may take
@@ -195,12 +196,14 @@ class GpuSteps:
         ledger: StepLedger,
         studies: StudyReader,
         slides: SlideReader,
+        texts: Texts,
         load: Callable[[], Model],
         clock: Clock,
     ) -> None:
         self._ledger = ledger
         self._studies = studies
         self._slides = slides
+        self._texts = texts
         self._load = load
         self._model: Model | None = None
         self._loading = threading.Lock()
@@ -226,6 +229,7 @@ class GpuSteps:
             reader=self._studies,
             slides=self._slides,
             model=self.model(),
+            texts=self._texts,
             clock=self._clock,
         )
         used = ", ".join(assessment.diagnosis.used) or "none"

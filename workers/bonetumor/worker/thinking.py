@@ -15,9 +15,11 @@ from bonetumor.domain.image import ClinicalImage, ImageReference
 from bonetumor.domain.pathology import PathologySlide, SlideTiles
 from bonetumor.domain.uid import UID
 from bonetumor.fusion.classifier import FusionClassifier
-from bonetumor.fusion.text import describe
-from bonetumor.fusion.wording import CheckedWriter, Write, language_model_writer
+from bonetumor.fusion.language_model import language_model_writer
+from bonetumor.fusion.text import Template
+from bonetumor.fusion.wording import CheckedWriter
 from bonetumor.service.ports import Model, SlideReader
+from bonetumor.service.texts import BloodWriter
 from bonetumor.slides.pictures import SlidePictures
 from bonetumor.weights.bundle import Bundle, open_bundle, shipped_bundle
 from bonetumor.weights.intended_use import IntendedUse
@@ -29,11 +31,12 @@ _MAX_TILES = 64
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """Detector and fusion of one bundle."""
+    """Detector and fusion of one bundle, and who words the blood markers."""
 
     algorithm: Algorithm
     detector: YoloDetector
     fusion: FusionClassifier
+    writer: BloodWriter
 
 
 def build_model(settings: Settings) -> Model:
@@ -46,16 +49,27 @@ def build_model(settings: Settings) -> Model:
     bundle = build_bundle(settings)
     if settings.model.threads:
         torch.set_num_threads(settings.model.threads)
-    folder = settings.model.language_model
-    write = CheckedWriter(language_model_writer(folder)) if folder else describe
     return load_model(
         bundle,
         device=settings.model.device,
         engine=settings.model.engine,
-        write=write,
+        writer=build_writer(settings),
         batch=settings.model.batch,
         shared=settings.model.studies > 1,
     )
+
+
+def build_writer(settings: Settings) -> BloodWriter:
+    """Who words the blood markers: the language model of the settings, checked, or the template.
+
+    Raises:
+        Misconfigured: the folder holds no language model.
+    """
+    folder = settings.model.language_model
+    if folder is None:
+        return Template()
+    model = language_model_writer(folder, device=choose_device(settings.model.device))
+    return CheckedWriter(model, model.writer)
 
 
 def load_model(
@@ -64,12 +78,13 @@ def load_model(
     device: str,
     engine: str = "auto",
     least_score: float | None = None,
-    write: Write = describe,
+    writer: BloodWriter | None = None,
     batch: int = 1,
     shared: bool = False,
 ) -> LoadedModel:
     """Detector and fusion of a bundle. `least_score` keeps fainter boxes than serving shows; with
-    `shared` several threads may ask, and their images go in batches."""
+    `shared` several threads may ask, and their images go in batches. Without a `writer` the
+    template words the blood markers."""
     chosen = choose_device(device)
     return LoadedModel(
         describe_algorithm(bundle),
@@ -81,7 +96,8 @@ def load_model(
             batch=batch,
             shared=shared,
         ),
-        FusionClassifier(bundle, device=chosen, write=write),
+        FusionClassifier(bundle, device=chosen),
+        writer or Template(),
     )
 
 
