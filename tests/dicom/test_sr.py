@@ -11,7 +11,7 @@ from bonetumor.dicom.anatomy import finding_site
 from bonetumor.dicom.sr import structured_report
 from bonetumor.service.ledger import Predecessor
 from kit import studies
-from kit.results import result
+from kit.results import TEXTS, result
 from kit.servers import need
 from kit.validators import dciodvfy
 
@@ -115,6 +115,36 @@ def test_the_weights_hash_and_the_evidence_stand_in_the_report():
     assert one.assessment.algorithm.bundle_sha256 in text
     assert "not for primary diagnosis" in text
     assert "missing: image, pathology, labs" in text
+
+
+@pytest.mark.parametrize("text", TEXTS[1:])
+def test_the_words_for_the_blood_and_their_writer_stand_in_the_report(text, tmp_path):
+    one = with_frame(result(3), None)
+    diagnosis = replace(one.assessment.diagnosis, blood_text=text)
+    one = replace(one, assessment=replace(one.assessment, diagnosis=diagnosis))
+    report = validate(structured_report(one, [image_of(one)]), tmp_path)
+    [texts] = [c for c in report.ContentSequence if meaning(c) == "Qualitative Evaluations"]
+    [item] = texts.ContentSequence
+    assert (item.ValueType, item.TextValue) == ("TEXT", text.text)
+    assert meaning(item) == "Relevant diagnostic tests/laboratory data"
+    said = {meaning(c): c.TextValue for c in item.ContentSequence}
+    if text.writer.is_language_model:
+        assert said["Algorithm Name"] == "language model small-model"
+        assert said["Algorithm Version"] == f"SHA-256 {text.writer.version}"
+    else:
+        assert said == {"Algorithm Name": "template", "Algorithm Version": "1"}
+
+
+def test_without_words_for_the_blood_the_report_has_no_place_for_them():
+    one = with_frame(result(3), None)
+    diagnosis = replace(one.assessment.diagnosis, blood_text=None)
+    one = replace(one, assessment=replace(one.assessment, diagnosis=diagnosis))
+    report = structured_report(one, [image_of(one)])
+    assert "Qualitative Evaluations" not in map(meaning, report.ContentSequence)
+
+
+def meaning(item):
+    return item.ConceptNameCodeSequence[0].CodeMeaning
 
 
 def test_the_site_is_the_images_own_or_none():

@@ -9,6 +9,7 @@ from highdicom.sr import (
     CodedConcept,
     Comprehensive3DSR,
     ComprehensiveSR,
+    ContainerContentItem,
     CoordinatesForMeasurement,
     DeviceObserverIdentifyingAttributes,
     FindingSite,
@@ -43,6 +44,7 @@ from bonetumor.dicom.authorship import (
 from bonetumor.domain.assessment import Assessment, Diagnosis, TumourClass
 from bonetumor.domain.code import Code
 from bonetumor.domain.image import ImageReference
+from bonetumor.domain.labs import BloodText
 from bonetumor.domain.lesion import Lesion, key_lesions
 from bonetumor.domain.uid import UID, derived_uid
 from bonetumor.service.ledger import Predecessor
@@ -64,6 +66,10 @@ _BOUNDED_BY = Concept("75958009", "SCT", "Bounded by")
 _SOURCE_OF_MEASUREMENT = Concept("121112", "DCM", "Source of Measurement")
 _SHORT_LABEL = Concept("125309", "DCM", "Short Label")
 _COMMENT = Concept("121106", "DCM", "Comment")
+_ALGORITHM_NAME = Concept("111001", "DCM", "Algorithm Name")
+_ALGORITHM_VERSION = Concept("111003", "DCM", "Algorithm Version")
+_LABORATORY = Concept("30954-2", "LN", "Relevant diagnostic tests/laboratory data")
+_QUALITATIVE = Concept("C0034375", "UMLS", "Qualitative Evaluations")
 _DEVICE_OBSERVER = Concept("121007", "DCM", "Device")
 _TUMOUR_CLASS = Concept("116676008", "SCT", "Associated morphology")
 # SNOMED CT has no single concept for "intermediate"; the WHO's intermediate tumours are those of
@@ -118,6 +124,7 @@ def structured_report(
         referenced_images=[image for image in images if _can_be_described(image)] or None,
     )
     kind = Comprehensive3DSR if three_d else ComprehensiveSR
+    _add_blood_text(content, assessment.diagnosis.blood_text)
     report = kind(
         evidence=images,
         content=content,
@@ -296,6 +303,33 @@ def _sites(image: Dataset) -> list[FindingSite] | None:
 
 def _concept(code: Code) -> CodedConcept:
     return Concept(code.value, code.scheme, code.meaning)
+
+
+def _add_blood_text(content: Sequence, text: BloodText | None) -> None:
+    """The blood markers as the networks read them, and who worded them, beside the measurements:
+    TID 1500 has a container for texts there (rows 12 and 14)."""
+    if text is None:
+        return
+    item = TextContentItem(
+        name=_LABORATORY, value=text.text, relationship_type=RelationshipTypeValues.CONTAINS
+    )
+    kind = "language model" if text.writer.is_language_model else "template"
+    version = text.writer.version
+    said = {
+        _ALGORITHM_NAME: f"{kind} {text.writer.name}" if kind != text.writer.name else kind,
+        _ALGORITHM_VERSION: f"SHA-256 {version}" if text.writer.is_language_model else version,
+    }
+    item.ContentSequence = [
+        TextContentItem(
+            name=name, value=value, relationship_type=RelationshipTypeValues.HAS_CONCEPT_MOD
+        )
+        for name, value in said.items()
+    ]
+    container = ContainerContentItem(
+        name=_QUALITATIVE, relationship_type=RelationshipTypeValues.CONTAINS
+    )
+    container.ContentSequence = [item]
+    content[0].ContentSequence.append(container)
 
 
 def _add_text(
