@@ -1,5 +1,6 @@
 """Synthetic studies for the tests."""
 
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -7,6 +8,7 @@ from bonetumor.dicom.presentation import present
 from bonetumor.domain.image import BoundingBox, ClinicalImage
 from bonetumor.domain.labs import LabPanel, LabResult
 from bonetumor.domain.uid import derived_uid
+from bonetumor.phantom.blood import BloodMarker
 from bonetumor.phantom.dicom import image_to_dicom, to_dicom
 from bonetumor.phantom.fhir import to_fhir
 from bonetumor.phantom.patient import PhantomPatient, draw_patient
@@ -72,6 +74,11 @@ def box_of(radiograph: Radiograph) -> BoundingBox:
 
 def panel_of(drawn: PhantomPatient) -> LabPanel:
     """The patient's blood as the FHIR adapter would read it."""
+    return panel_from(drawn.blood)
+
+
+def panel_from(blood: Iterable[BloodMarker]) -> LabPanel:
+    """Blood markers as the FHIR adapter would read them."""
     return LabPanel(
         results=tuple(
             LabResult(
@@ -83,6 +90,6 @@ def panel_of(drawn: PhantomPatient) -> LabPanel:
                 taken_at=None,
                 source="phantom",
             )
-            for m in drawn.blood
+            for m in blood
         )
     )

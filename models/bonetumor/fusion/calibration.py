@@ -2,15 +2,15 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from bonetumor.domain.assessment import TumourClass
+from bonetumor.domain.assessment import Modality, TumourClass
 from bonetumor.domain.errors import InvalidInput
-from bonetumor.fusion.evidence import PATTERNS, Labelled, modalities
+from bonetumor.fusion.evidence import PATTERNS, CaseTensors, Labelled, modalities
 from bonetumor.fusion.network import FusionNetwork
 
 _LEAST_TEMPERATURE, _GREATEST_TEMPERATURE = 0.5, 5.0
@@ -41,14 +41,13 @@ def calibrate(
     """Calibrates each availability pattern on patients that the network has not learned on, and
     says of each how many they were and how often it was right.
 
-    A pattern of hardly any patients keeps every class possible. Check the classes first.
+    A pattern of hardly any patients keeps every class possible. Check the classes first. Of a
+    case with several wordings the mean of the logits is scaled, and sets and energies allow for
+    the wording that is hardest on them: a patient counts once.
     """
     found = Calibration(temperatures={}, biases={}, least_probabilities={}, greatest_energies={})
     metrics: dict[str, dict[str, float]] = {}
-    answers = [
-        (network.mix_subsets(network.encode([case]), modalities(case)), label)
-        for case, label in apart
-    ]
+    answers = [(_answers(network, case), label) for case, label in apart]
     for pattern in PATTERNS:
         rows = [(logits[pattern], label) for logits, label in answers if pattern in logits]
         name = "+".join(pattern)
@@ -59,22 +58,34 @@ def calibrate(
             found.greatest_energies[name] = _ANY_ENERGY
             metrics[name] = {"n": len(rows)}
             continue
-        logits = torch.stack([row for row, _ in rows])
+        logits = torch.stack([row.mean(dim=0) for row, _ in rows])
         truth = torch.tensor([label for _, label in rows])
         temperature, biases = fit_scaling(logits, truth)
         found.temperatures[name] = temperature
         found.biases[name] = dict(zip(TumourClass, biases, strict=True))
-        energies = -torch.logsumexp(logits.double(), 1)
+        energies = torch.stack([-torch.logsumexp(row.double(), 1).min() for row, _ in rows])
         found.greatest_energies[name] = float(torch.quantile(energies, _FAMILIAR))
-        probabilities = scaled(logits, temperature, biases)
-        needed = fit_conformal(probabilities, truth, miss_rate)
+        least = [scaled(row, temperature, biases).min(dim=0).values for row, _ in rows]
+        needed = fit_conformal(torch.stack(least), truth, miss_rate)
         found.least_probabilities[name] = dict(zip(TumourClass, needed, strict=True))
-        right = probabilities.argmax(dim=1) == truth
+        right = scaled(logits, temperature, biases).argmax(dim=1) == truth
         metrics[name] = {
             "n": len(rows),
             "accuracy_on_calibration": round(float(right.double().mean()), 4),
         }
     return found, metrics
+
+
+def _answers(network: FusionNetwork, case: CaseTensors) -> dict[tuple[Modality, ...], Tensor]:
+    """Logits (wordings, 3) of each subset of the case's modalities; (1, 3) of one without blood."""
+    *others, blood = network.encode([case])
+    if case.wordings:
+        blood = network.encode_blood([case, *(replace(case, tokens=t) for t in case.wordings)])
+    columns = [*(column.expand(len(blood), -1) for column in others), blood]
+    return {
+        pattern: network.mix(tokens if Modality.LABS in pattern else [t[:1] for t in tokens]).cpu()
+        for pattern, tokens in network.subsets(columns, modalities(case))
+    }
 
 
 def check_classes(cases: Sequence[Labelled], aim: str) -> None:

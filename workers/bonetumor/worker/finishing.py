@@ -33,7 +33,15 @@ from bonetumor.weights.source import Source, merge_sources
 from bonetumor.worker.cohorts import load_images, need_normals
 from bonetumor.worker.origins import Origin, read_origin
 from bonetumor.worker.thinking import choose_device
-from bonetumor.worker.training import DETECTOR_ORIGIN, Cases, Say, labelled, miss_rate_of, report
+from bonetumor.worker.training import (
+    DETECTOR_ORIGIN,
+    Cases,
+    Say,
+    labelled,
+    miss_rate_of,
+    report,
+    wordings_of,
+)
 
 _FALSE_POSITIVES_PER_NORMAL = 0.1
 _FAMILIAR = 0.995
@@ -161,7 +169,8 @@ def calibrate(out: Path, cohort: Cohort, base: Bundle, text: BundleText, say: Sa
         InvalidInput: the split holds no patients, or none of a class.
     """
     classifier = FusionClassifier(base, device=choose_device("auto"))
-    cases = Cases(cohort, classifier.preparation, base)
+    preparation = dataclasses.replace(classifier.preparation, wordings=wordings_of(base))
+    cases = Cases(cohort, preparation, base)
     say("fusion: the detector looks at the patients")
     calibration, metrics = classifier.calibrated(
         list(cases.to_calibrate()), miss_rate=miss_rate_of(base)

@@ -155,7 +155,7 @@ def fit_fusion(
     text = pretrained.text
     vocabulary = text.vocabulary if text else stand_in_vocabulary()
     tokenizer = tokenizer_from(vocabulary, cased=text.cased if text else plan.cased)
-    preparation = Preparation(plan.crop_px, plan.tile_px, tokenizer)
+    preparation = Preparation(plan.crop_px, plan.tile_px, tokenizer, plan.wordings)
     cases = Cases(cohort, preparation, detector)
     say("fusion: the detector looks at the patients")
     trained = train_fusion(
@@ -307,6 +307,12 @@ def miss_rate_of(bundle: Bundle) -> float:
     """That of the bundle's conformal sets, as its training noted it."""
     noted = bundle.manifest.fusion.get("training", {})
     return float(noted.get("miss_rate", FusionTraining().miss_rate))
+
+
+def wordings_of(bundle: Bundle) -> int:
+    """Of the blood markers, for each patient, that its fusion network learnt with: none before
+    there were any."""
+    return int(bundle.manifest.fusion.get("training", {}).get("wordings", 0))
 
 
 def report(problems: list[str], say: Say) -> None:
