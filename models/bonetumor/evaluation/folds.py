@@ -1,6 +1,6 @@
 """Figures of cross-fitted networks: each picture answered by the one that has not seen it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from bonetumor.domain.image import iou
 from bonetumor.evaluation import classification as classes
-from bonetumor.evaluation.detection import ScoredImage, area_of, operating_point, tally
+from bonetumor.evaluation.detection import ScoredImage, area_of, tally
 
 FOUND_IOU = 0.3  # a picture is found by a box that a reader would take for the tumour
 _TINY_PX = 8.0  # of a box's shorter side, with the picture's longer side at 256
@@ -30,48 +30,39 @@ class HeldImage:
     image: ScoredImage
 
 
-def summarise_folds(held: Sequence[HeldImage], threshold: float) -> dict[str, Any]:
-    """Figures at the operating point, each with a 95 % interval over groups.
+def summarise_folds(held: Sequence[HeldImage], thresholds: Mapping[int, float]) -> dict[str, Any]:
+    """Figures at the operating point of each fold, which should come from the others, each with a
+    95 % interval over groups.
 
     A source that was left out counts in its own row alone; its pictures that the networks of the
     other folds answered stay in the pooled ones.
     """
     tumours = [h for h in held if h.image.truth]
     normals = [h for h in held if not h.image.truth and not h.unseen]
+    unseen = [h for h in held if h.unseen]
     pooled = [*tumours, *normals]
-    result: dict[str, Any] = {
-        "threshold": threshold,
-        "pictures": {"tumour": len(tumours), "normal": len(normals)},
+
+    def found(rows: Sequence[HeldImage]) -> float:
+        return float(np.mean([is_found(h.image, thresholds[h.fold]) for h in rows]))
+
+    def false(rows: Sequence[HeldImage]) -> float:
+        return float(np.mean([_above(h.image, thresholds[h.fold]) for h in rows]))
+
+    return {
+        "thresholds": {str(fold): value for fold, value in thresholds.items()},
+        "pictures": {"tumour": len(tumours), "normal": len(normals), "unseen": len(unseen)},
         "map50": _figure(pooled, _precision),
         "map50_without_tiny": _figure([h for h in pooled if not _is_tiny(h.image)], _precision),
-        "found": _figure(tumours, lambda rows: _found(rows, threshold)),
-        "false_boxes_per_normal": _figure(normals, lambda rows: _false(rows, threshold)),
         "image_auc": _figure(pooled, _image_auc),
+        "found": _figure(tumours, found),
+        "false_boxes_per_normal": _figure(normals, false),
+        **{f"found_by_{label}": _by(label, tumours, found) for label in ("class", "type", "age")},
+        **{
+            f"false_boxes_by_{label}": _by(label, normals, false)
+            for label in ("centre", "site", "age")
+        },
+        "false_boxes_on_unseen": _by("centre", unseen, false),
     }
-    for label in ("class", "type", "site", "age"):
-        values = sorted({h.labels[label] for h in tumours if label in h.labels})
-        result[f"found_by_{label}"] = {
-            v: _figure([h for h in tumours if h.labels.get(label) == v], _at(_found, threshold))
-            for v in values
-        }
-    for label in ("centre", "site", "age"):
-        values = sorted({h.labels[label] for h in normals if label in h.labels})
-        result[f"false_boxes_by_{label}"] = {
-            v: _figure([h for h in normals if h.labels.get(label) == v], _at(_false, threshold))
-            for v in values
-        }
-    unseen = [h for h in held if h.unseen]
-    result["false_boxes_on_unseen"] = {
-        v: _figure([h for h in unseen if h.labels.get("centre") == v], _at(_false, threshold))
-        for v in sorted({h.labels.get("centre", "") for h in unseen})
-    }
-    return result
-
-
-def threshold_of_others(held: Sequence[HeldImage], fold: int, per_normal: float) -> float:
-    """The operating point of a fold, from the normal pictures of all others."""
-    others = [h.image for h in held if h.fold != fold and not h.unseen]
-    return operating_point(others, per_normal)
 
 
 def is_found(image: ScoredImage, threshold: float) -> bool:
@@ -94,22 +85,20 @@ def _figure(
     return {"value": measure(rows), "ci95": [low, high], "n": len(rows)}
 
 
-def _at(
-    measure: Callable[[Sequence[HeldImage], float], float], threshold: float
-) -> Callable[[Sequence[HeldImage]], float]:
-    return lambda rows: measure(rows, threshold)
+def _by(
+    label: str, rows: Sequence[HeldImage], measure: Callable[[Sequence[HeldImage]], float]
+) -> dict[str, Any]:
+    """The figure for each value of a label."""
+    values = sorted({h.labels[label] for h in rows if label in h.labels})
+    return {v: _figure([h for h in rows if h.labels.get(label) == v], measure) for v in values}
 
 
 def _precision(rows: Sequence[HeldImage]) -> float:
     return area_of([tally(h.image, 0.5) for h in rows])
 
 
-def _found(rows: Sequence[HeldImage], threshold: float) -> float:
-    return float(np.mean([is_found(h.image, threshold) for h in rows]))
-
-
-def _false(rows: Sequence[HeldImage], threshold: float) -> float:
-    return float(np.mean([sum(s >= threshold for _, s in h.image.found) for h in rows]))
+def _above(image: ScoredImage, threshold: float) -> int:
+    return sum(score >= threshold for _, score in image.found)
 
 
 def _image_auc(rows: Sequence[HeldImage]) -> float:

@@ -34,12 +34,28 @@ class Calibration:
     greatest_energies: dict[str, float]
 
 
-@torch.inference_mode()
+Answer = tuple[dict[tuple[Modality, ...], Tensor], int]
+"""Logits (wordings, 3) of each pattern of a case's evidence, and the true class."""
+
+
 def calibrate(
     network: FusionNetwork, apart: Sequence[Labelled], *, miss_rate: float
 ) -> tuple[Calibration, dict[str, Any]]:
-    """Calibrates each availability pattern on patients that the network has not learned on, and
-    says of each how many they were and how often it was right.
+    """Calibrates a network on patients that it has not learned on: `fit_calibration`."""
+    return fit_calibration(answer_all(network, apart), miss_rate=miss_rate)
+
+
+@torch.inference_mode()
+def answer_all(network: FusionNetwork, cases: Sequence[Labelled]) -> list[Answer]:
+    """What the network says of each case."""
+    return [(_answers(network, case), label) for case, label in cases]
+
+
+def fit_calibration(
+    answers: Sequence[Answer], *, miss_rate: float
+) -> tuple[Calibration, dict[str, Any]]:
+    """Calibrates each availability pattern on what networks said of patients that they had not
+    learned on, and says of each how many they were and how often it was right.
 
     A pattern of hardly any patients keeps every class possible. Check the classes first. Of a
     case with several wordings the mean of the logits is scaled, and sets and energies allow for
@@ -47,7 +63,6 @@ def calibrate(
     """
     found = Calibration(temperatures={}, biases={}, least_probabilities={}, greatest_energies={})
     metrics: dict[str, dict[str, float]] = {}
-    answers = [(_answers(network, case), label) for case, label in apart]
     for pattern in PATTERNS:
         rows = [(logits[pattern], label) for logits, label in answers if pattern in logits]
         name = "+".join(pattern)

@@ -2,7 +2,7 @@
 
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from bonetumor.domain.errors import InvalidInput
-from bonetumor.fusion.calibration import calibrate, check_classes
+from bonetumor.fusion.calibration import Answer, answer_all, check_classes, fit_calibration
 from bonetumor.fusion.evidence import CaseTensors, Labelled, modalities, only
 from bonetumor.fusion.network import SMALL_BERT, SMALL_RESNET, FusionConfig, FusionNetwork
 from bonetumor.fusion.resnet import ResNetEncoder
@@ -27,7 +27,7 @@ _TURN, _SCALE, _SHIFT, _LIGHT = 0.2, 0.1, 0.06, 0.06
 class FusionTraining:
     """How a fusion network is trained. `miss_rate` is that of the conformal sets. `wordings`: of
     the blood markers, for each patient, beside the template's; `consistency`: how much it counts
-    that two of them give one answer.
+    that two of them give one answer. `content_px`: crops are of pictures standardised to that.
 
     Each learning rate rises to three times itself, and falls. Parts that begin with trained
     weights have their own: BERT's is at most 3e-5 (Devlin et al., NAACL 2019), the ResNets' a
@@ -35,6 +35,7 @@ class FusionTraining:
     """
 
     crop_px: int = 96
+    content_px: int | None = None
     tile_px: int = 128
     tiles_per_step: int = 3
     epochs: int = 14
@@ -66,10 +67,12 @@ class Trained:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Pretrained:
-    """Trained parts that a fusion network begins with; None begins with having learnt nothing."""
+    """Trained parts that a fusion network begins with; None begins with having learnt nothing.
+    `whole`: the state of a whole network of the plan's sizes, which goes on learning."""
 
     text: TextEncoder | None = None
     resnet: ResNetEncoder | None = None
+    whole: Mapping[str, torch.Tensor] | None = None
 
     def sized(self, plan: FusionTraining) -> FusionTraining:
         """The plan with the sizes of these parts."""
@@ -92,6 +95,8 @@ class Pretrained:
                 pixel_deviation=self.resnet.pixel_deviation,
             )
         network = FusionNetwork(config)
+        if self.whole:
+            _load_whole(network, self.whole)
         if self.resnet:  # counters of training, which files may lack, are all that may be missing
             network.image_encoder.load_state_dict(self.resnet.weights_for(1), strict=False)
             network.slide_encoder.load_state_dict(self.resnet.weights_for(3), strict=False)
@@ -115,6 +120,15 @@ class Pretrained:
 NOTHING = Pretrained()
 
 
+def _load_whole(network: FusionNetwork, state: Mapping[str, torch.Tensor]) -> None:
+    try:
+        network.load_state_dict(dict(state))
+    except RuntimeError as error:
+        raise InvalidInput(
+            "fusion: expected a network of the same sizes and design to go on from, got another"
+        ) from error
+
+
 def train_fusion(
     plan: FusionTraining,
     train: Sequence[Labelled],
@@ -133,8 +147,59 @@ def train_fusion(
     Raises:
         InvalidInput: no patients, or a class without any.
     """
-    check_classes(train, "train on")
     check_classes(apart, "calibrate with")
+    learnt = learn_fusion(
+        plan, train, vocabulary, say, checkpoint=checkpoint, pretrained=pretrained
+    )
+    return learnt.calibrated(answer_all(learnt.network, apart))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Learnt:
+    """A network that has learned and is not calibrated yet, with the weights of 16 bits that a
+    bundle holds."""
+
+    network: FusionNetwork
+    config: FusionConfig
+    plan: FusionTraining
+    vocabulary: str
+
+    def calibrated(self, answers: Sequence[Answer]) -> Trained:
+        """What the bundle gets: calibrated on answers of this network, or of others that learned
+        alike, to patients that they had not learned on."""
+        calibrated, metrics = fit_calibration(answers, miss_rate=self.plan.miss_rate)
+        settings = {
+            "network": asdict(self.config),
+            "crop_px": self.plan.crop_px,
+            "tile_px": self.plan.tile_px,
+            "content_px": self.plan.content_px,
+            "cased": self.plan.cased,
+            **asdict(calibrated),
+            "training": asdict(self.plan),
+        }
+        return Trained(
+            state={name: t.cpu() for name, t in self.network.state_dict().items()},
+            vocabulary=self.vocabulary,
+            config=settings,
+            metrics=metrics,
+        )
+
+
+def learn_fusion(
+    plan: FusionTraining,
+    train: Sequence[Labelled],
+    vocabulary: str,
+    say: Progress,
+    *,
+    checkpoint: Path | None = None,
+    pretrained: Pretrained = NOTHING,
+) -> Learnt:
+    """Trains, as `train_fusion` says, and leaves the calibration open.
+
+    Raises:
+        InvalidInput: no patients, or a class without any.
+    """
+    check_classes(train, "train on")
     torch.manual_seed(plan.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     plan = replace(pretrained.sized(plan), batch=min(plan.batch, len(train)))
@@ -150,17 +215,8 @@ def train_fusion(
         k: (v.half().float() if v.is_floating_point() else v).cpu()
         for k, v in network.state_dict().items()
     }
-    network.load_state_dict(half)  # calibrate the weights as the bundle will hold them
-    calibrated, metrics = calibrate(network.eval(), apart, miss_rate=plan.miss_rate)
-    settings = {
-        "network": asdict(config),
-        "crop_px": plan.crop_px,
-        "tile_px": plan.tile_px,
-        "cased": plan.cased,
-        **asdict(calibrated),
-        "training": asdict(plan),
-    }
-    return Trained(state=half, vocabulary=vocabulary, config=settings, metrics=metrics)
+    network.load_state_dict(half)
+    return Learnt(network=network.eval(), config=config, plan=plan, vocabulary=vocabulary)
 
 
 class _Run:
@@ -250,7 +306,7 @@ def _epoch(
         with half_precision(device):
             columns = run.network.encode([_reworded(case, chance) for case in cases])
             logits = run.network.mix(columns)
-            disagreement = _disagreement(run.network, columns, cases, chance)
+            disagreement = _disagreement(run, columns, cases, chance)
         loss = torch.nn.functional.cross_entropy(logits.float(), truth, label_smoothing=0.03)
         loss = loss + plan.consistency * disagreement
         run.optimizer.zero_grad()
@@ -270,10 +326,7 @@ def _reworded(case: CaseTensors, chance: random.Random) -> CaseTensors:
 
 
 def _disagreement(
-    network: FusionNetwork,
-    columns: list[torch.Tensor],
-    cases: Sequence[CaseTensors],
-    chance: random.Random,
+    run: _Run, columns: list[torch.Tensor], cases: Sequence[CaseTensors], chance: random.Random
 ) -> torch.Tensor:
     """The symmetric Kullback-Leibler divergence between the answers to two wordings of each case,
     a mean over those that have any. `columns`: the tokens of the cases.
@@ -284,7 +337,7 @@ def _disagreement(
     if not rows:
         return columns[0].new_zeros(())
     others = [column[rows] for column in columns[:-1]]
-    network.eval()
+    network = run.network.eval()
     a, b = (
         torch.log_softmax(
             network.mix(
@@ -294,7 +347,7 @@ def _disagreement(
         )
         for _ in range(2)
     )
-    network.train()
+    run.prepare()
     return ((a.exp() - b.exp()) * (a - b)).sum(dim=1).mean()
 
 

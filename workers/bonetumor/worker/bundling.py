@@ -19,6 +19,7 @@ from bonetumor.weights.source import merge_sources
 from bonetumor.worker import training
 from bonetumor.worker.drawing import CohortPlan, make_cohort, measure_normals, sources_of_normals
 from bonetumor.worker.finishing import BundleText, calibrate, convert, join, tune
+from bonetumor.worker.folding import convert_folds, fit_fold, folds_of
 from bonetumor.worker.origins import Origin, read_origin, trace_origin
 
 Say = Callable[[str], None]
@@ -69,6 +70,9 @@ ROUNDS = (
         for cohort, epochs, seed in ((1414, 2, 1414), (1414, 3, 1415), (1515, 2, 1515))
     ),
 )
+IN_WINDOWS = DetectorTraining(  # for a few thousand real pictures
+    image_size_px=320, content_px=256, epochs=12, learning_rate=0.001, normals=0.6, seed=21
+)
 _MADE_WITH = ("bonetumor", "torch", "ultralytics-opencv-headless")
 _LEAST = 30
 CASES = CohortPlan(patients=1900, normals=0, seed=404, validation_share=0.2)
@@ -87,7 +91,8 @@ class BundlePlan:
 
     `start_from`: a bundle or a file (`training.detector_of`) with weights that the detector's
     training begins with, and `parts` those of the fusion network's. `scale` shrinks cohorts and
-    epochs.
+    epochs. `folds`: a detector of so many networks by cross-fitting (`folding`), the first of which
+    leave out the normal pictures of a source of `unseen` each; 0 is one network.
     """
 
     out: Path
@@ -100,13 +105,21 @@ class BundlePlan:
     training_data: str | None = None
     intended_use: IntendedUse = IntendedUse.RESEARCH
     scale: float = 1.0
+    folds: int = 0
+    unseen: tuple[str, ...] = ()
 
 
 def make_bundle(plan: BundlePlan, say: Say) -> None:
     """Trains everything and writes the bundle. What `work` already holds is not done again."""
     training.read_parts(plan.parts, FusionTraining())  # what is refused is refused before all else
+    if (plan.unseen and not plan.folds) or (plan.folds and plan.cohort is None):
+        raise InvalidInput(
+            "train bundle: expected --cohort with --folds, and --folds with --unseen, got one alone"
+        )
     if plan.cohort is None:
         _from_seeds(plan, say)
+    elif plan.folds:
+        _from_folds(plan, training.open_cohort(plan.cohort, say), say)
     else:
         _from_cohort(plan, training.open_cohort(plan.cohort, say), say)
 
@@ -126,6 +139,24 @@ def _from_cohort(plan: BundlePlan, cohort: Cohort, say: Say) -> None:
     text = _learnt(text, origin, detector=[_step(origin, training=asdict(training_plan))])
     found = plan.work / "found"
     convert(found, cohort, checkpoint, _lender(), text, say)
+    _join(plan, cohort, found, plan.out, text, say)
+
+
+def _from_folds(plan: BundlePlan, cohort: Cohort, say: Say) -> None:
+    """One cohort, of standardised pictures: each network of the detector without a fold of it."""
+    text, rounds, trained = _begun(plan), [], []
+    start = training.detector_of(plan.start_from)
+    training_plan = _shorter(
+        replace(IN_WINDOWS, architecture=start.architecture) if start else IN_WINDOWS, plan.scale
+    )
+    for fold in folds_of(plan.folds, plan.unseen, cohort):
+        checkpoint = fit_fold(cohort, fold, training_plan, plan.work, start, say)
+        origin = read_origin(plan.work / fold.name / training.DETECTOR_ORIGIN, of=fold.name)
+        rounds.append(_step(origin, training=asdict(training_plan), fold=asdict(fold)))
+        trained.append((fold, checkpoint))
+    text = _learnt(text, origin, detector=rounds)
+    found = plan.work / "found"
+    convert_folds(found, cohort, trained, _lender(), text, say)
     _join(plan, cohort, found, plan.out, text, say)
 
 

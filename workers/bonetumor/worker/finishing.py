@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -21,7 +21,7 @@ from bonetumor.detection.letterbox import letterbox
 from bonetumor.detection.network import round_weights
 from bonetumor.detection.scope import BEYOND_LIMBS, words_of
 from bonetumor.detection.train import DetectorTraining, read_checkpoint
-from bonetumor.detection.yolo import YoloDetector, build_network
+from bonetumor.detection.yolo import YoloDetector, build_network, join_networks
 from bonetumor.domain.errors import InvalidInput
 from bonetumor.evaluation.detection import ScoredImage, average_precision, operating_point
 from bonetumor.fusion.classifier import FusionClassifier
@@ -50,7 +50,7 @@ _TRUNKS = 300
 _LEAST_SCORE = 0.01
 _STRAY = 0.01
 _ANY_DISTANCE = 1e12
-_STRANGE = ("familiarity_threshold", "trunk_threshold")
+STRANGE = ("familiarity_threshold", "trunk_threshold")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +101,7 @@ class BundleText:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Draft:
+class Draft:
     """A bundle in the making: first with an open operating point, to be measured as written."""
 
     out: Path
@@ -109,6 +109,12 @@ class _Draft:
     detector: dict[str, Any]
     fusion: Trained
     text: BundleText
+
+    def set_familiar(self, measures: Sequence[tuple[float, float]]) -> None:
+        """What counts as strange, from the measures of pictures that are not."""
+        strange = (1 + _FAMILIAR) / 2  # each measure may call half of the rest strange
+        for name, values in zip(STRANGE, zip(*measures, strict=True), strict=True):
+            self.detector[name] = float(np.quantile(values, strange))
 
     def save(self, metrics: dict[str, Any]) -> None:
         """Writes the bundle as it is now."""
@@ -140,7 +146,7 @@ def convert(
     """
     problems: list[str] = []
     need_normals(cohort)
-    draft = _draft(out, cohort, checkpoint, _fusion_of(base), text, problems)
+    draft = draft_of(out, cohort, [checkpoint], fusion_of(base), text, problems)
     _finish(draft, cohort, problems, say)
 
 
@@ -151,11 +157,11 @@ def tune(out: Path, cohort: Cohort, base: Bundle, text: BundleText, say: Say) ->
         InvalidInput: the cohort's validation split holds no image, or no normal one.
     """
     need_normals(cohort)
-    draft = _Draft(
+    draft = Draft(
         out=out,
         weights=base.tensors("detector.safetensors"),
         detector={**base.manifest.detector, "score_threshold": _LEAST_SCORE},
-        fusion=_fusion_of(base),
+        fusion=fusion_of(base),
         text=text,
     )
     _finish(draft, cohort, [], say, found=base.manifest.metrics.get("detection"))
@@ -176,7 +182,7 @@ def calibrate(out: Path, cohort: Cohort, base: Bundle, text: BundleText, say: Sa
         list(cases.to_calibrate()), miss_rate=miss_rate_of(base)
     )
     report(cases.problems, say)
-    fusion = _fusion_of(base)
+    fusion = fusion_of(base)
     config = {
         **fusion.config,
         **dataclasses.asdict(calibration),
@@ -188,7 +194,7 @@ def calibrate(out: Path, cohort: Cohort, base: Bundle, text: BundleText, say: Sa
 
 def join(out: Path, fusion: Trained, base: Bundle, text: BundleText) -> None:
     """A bundle with a trained fusion network and the detector of `base`, as it is there."""
-    draft = _Draft(
+    draft = Draft(
         out=out,
         weights=base.tensors("detector.safetensors"),
         detector=base.manifest.detector,
@@ -199,7 +205,7 @@ def join(out: Path, fusion: Trained, base: Bundle, text: BundleText) -> None:
 
 
 def _finish(
-    draft: _Draft,
+    draft: Draft,
     cohort: Cohort,
     problems: list[str],
     say: Say,
@@ -218,9 +224,7 @@ def _finish(
         )
     draft.detector["score_threshold"] = operating_point(scored, _FALSE_POSITIVES_PER_NORMAL)
     if unfamiliarity_open:
-        strange = (1 + _FAMILIAR) / 2  # each measure may call half of the rest strange
-        for name, values in zip(_STRANGE, zip(*measures, strict=True), strict=True):
-            draft.detector[name] = float(np.quantile(values, strange))
+        draft.set_familiar(measures)
     if found is None:
         found = {"n": len(scored), "average_precision_at_0.5": average_precision(scored, 0.5)}
     draft.save(
@@ -234,7 +238,8 @@ def _finish(
     say(f"bundle {draft.text.version} written to {draft.out}: {found}")
 
 
-def _fusion_of(base: Bundle) -> Trained:
+def fusion_of(base: Bundle) -> Trained:
+    """The fusion network of a bundle, as training would have left it."""
     return Trained(
         state=base.tensors("fusion.safetensors"),
         vocabulary=base.text("vocabulary.txt"),
@@ -243,32 +248,36 @@ def _fusion_of(base: Bundle) -> Trained:
     )
 
 
-def _draft(
+def draft_of(
     out: Path,
     cohort: Cohort,
-    checkpoint: Path,
+    checkpoints: Sequence[Path],
     fusion: Trained,
     text: BundleText,
     problems: list[str],
-) -> _Draft:
-    noted = _training_of(checkpoint)
+) -> Draft:
+    """A bundle of the networks of checkpoints, trained alike, with all thresholds open. What is
+    familiar is what the first makes of the cohort's train split."""
+    noted = _training_of(checkpoints[0])
     known = {f.name for f in dataclasses.fields(DetectorTraining)}
     plan = DetectorTraining(**{k: v for k, v in noted.items() if k in known})
-    weights = _rounded(plan.architecture, read_checkpoint(checkpoint))
+    states = [_rounded(plan.architecture, read_checkpoint(path)) for path in checkpoints]
     seen: Counter[str] = Counter()
-    squares = _squares(cohort, plan.image_size_px, seen, problems)
-    familiarity = _familiarity_of(weights, plan, squares)
-    return _Draft(
+    squares = _squares(cohort, plan, seen, problems)
+    familiarity = _familiarity_of(states[0], plan, squares)
+    return Draft(
         out=out,
-        weights={**weights, **familiarity.tensors()},
+        weights={**join_networks(states), **familiarity.tensors()},
         detector={
             "architecture": plan.architecture,
             "image_size_px": plan.image_size_px,
+            "content_px": plan.content_px,
+            "networks": len(states),
             "score_threshold": _LEAST_SCORE,
             "iou_threshold": 0.45,
             "max_detections": 20,
             "mirrored": True,
-            **dict.fromkeys(_STRANGE, _ANY_DISTANCE),
+            **dict.fromkeys(STRANGE, _ANY_DISTANCE),
             "beyond": sorted(w for w in BEYOND_LIMBS if seen[w] <= _STRAY * seen.total()),
             "training": noted,
         },
@@ -295,8 +304,7 @@ def _familiarity_of(
         wanted="auto",
     )
     known, trunk = (
-        np.concatenate(list(_summaries(engine, some)))
-        for some in (squares, _trunks(plan.image_size_px))
+        np.concatenate(list(_summaries(engine, some))) for some in (squares, _trunks(plan))
     )
     return fit_familiarity(known, trunk)
 
@@ -307,14 +315,15 @@ def _summaries(engine: Engine, squares: Iterable[NDArray[np.uint8]]) -> Iterator
         yield engine(np.stack(together))[1]
 
 
-def _trunks(side_px: int) -> Iterator[NDArray[np.uint8]]:
+def _trunks(plan: DetectorTraining) -> Iterator[NDArray[np.uint8]]:
     for number in range(_TRUNKS):
-        pixels = draw_trunk(np.random.default_rng([0, number]), longest_px=side_px)
-        yield letterbox(np.asarray(pixels >> 4, np.uint8), side_px)[0]
+        pixels = draw_trunk(np.random.default_rng([0, number]), longest_px=plan.image_size_px)
+        grey = np.asarray(pixels >> 4, np.uint8)
+        yield letterbox(grey, plan.image_size_px, plan.content_px)[0]
 
 
 def _squares(
-    cohort: Cohort, side_px: int, seen: Counter[str], problems: list[str]
+    cohort: Cohort, plan: DetectorTraining, seen: Counter[str], problems: list[str]
 ) -> Iterator[NDArray[np.uint8]]:
     """Images of patients with and without tumour, in the order of a hash; `seen` counts what they
     say of themselves."""
@@ -324,7 +333,7 @@ def _squares(
     for record in records[:_FAMILIARITY_PATIENTS]:
         for _, image in load_images(cohort, record, problems):
             seen.update(words_of(image.reference))
-            yield letterbox(image.pixels, side_px)[0]
+            yield letterbox(image.pixels, plan.image_size_px, plan.content_px)[0]
 
 
 def _measure(

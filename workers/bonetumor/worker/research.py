@@ -330,6 +330,20 @@ def train_bundle(
     scale: Annotated[
         float, typer.Option(help="1 is the whole recipe; less is quicker and worse")
     ] = 1.0,
+    folds: Annotated[
+        int,
+        typer.Option(
+            help="With --cohort: a detector of so many networks, each without a part of the "
+            "patients, that learn windows of standardised pictures; 0 is one of whole pictures"
+        ),
+    ] = 0,
+    unseen: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="With --folds: a centre whose normal pictures one of the networks does not see, "
+            "to count false boxes on; may be repeated"
+        ),
+    ] = None,
 ) -> None:
     """Everything in one go: cohort, detector, fusion, operating point, manifest."""
     from bonetumor.worker.bundling import BundlePlan, make_bundle
@@ -346,6 +360,8 @@ def train_bundle(
         training_data=training_data,
         intended_use=intended_use,
         scale=scale,
+        folds=folds,
+        unseen=tuple(unseen or ()),
     )
     make_bundle(plan, say)
 

@@ -151,11 +151,15 @@ def fit_fusion(
     learnt = merge_sources(*(sources_of_weights(p if p.is_dir() else p.parent) for p in begun))
     _note(cohort, learnt, work / FUSION_ORIGIN, say)
     pretrained = read_parts(parts, plan)
-    plan = dataclasses.replace(plan, frozen=_stay(parts, cohort, say))
+    plan = dataclasses.replace(
+        plan,
+        frozen=_stay(parts, cohort, say),
+        content_px=detector.manifest.detector.get("content_px"),  # crops as the detector sees
+    )
     text = pretrained.text
     vocabulary = text.vocabulary if text else stand_in_vocabulary()
     tokenizer = tokenizer_from(vocabulary, cased=text.cased if text else plan.cased)
-    preparation = Preparation(plan.crop_px, plan.tile_px, tokenizer, plan.wordings)
+    preparation = Preparation(plan.crop_px, plan.tile_px, tokenizer, plan.wordings, plan.content_px)
     cases = Cases(cohort, preparation, detector)
     say("fusion: the detector looks at the patients")
     trained = train_fusion(
@@ -242,9 +246,17 @@ def labelled(
 
 
 def pictures(cohort: Cohort, part: Split, problems: list[str]) -> Iterator[LabelledPicture]:
-    """Every usable image of a split, for the detector's training."""
-    for record, image in labelled(cohort, part, problems):
-        yield LabelledPicture(name=record.file, pixels=image.pixels, boxes=record.boxes)
+    """Every usable image of a split, for the detector's training; rarer and graver tumours count
+    twice where a pass can repeat pictures."""
+    for record in cohort.of(part):
+        for described, image in load_images(cohort, record, problems):
+            yield LabelledPicture(
+                name=described.file,
+                pixels=image.pixels,
+                boxes=described.boxes,
+                source=record.centre or "",
+                repeats=1 if record.tumour_class in (None, TumourClass.BENIGN) else 2,
+            )
 
 
 class Cases:
