@@ -125,12 +125,13 @@ def join_sources(cohorts: Sequence[Cohort], folder: Path) -> tuple[CohortSource,
         before = glob.escape(Path(way).as_posix())
         joined += [
             source.model_copy(update={"files": tuple(f"{before}/{p}" for p in source.files)})
-            for source in read_sources(cohort.folder) or [_unstated(cohort)]
+            for source in read_sources(cohort.folder) or [unstated_cohort(cohort)]
         ]
     return tuple(joined)
 
 
-def _unstated(cohort: Cohort) -> CohortSource:
+def unstated_cohort(cohort: Cohort) -> CohortSource:
+    """The one source, of which nothing is stated, of a cohort without `sources.json`."""
     source = unstated_source(cohort.folder.resolve().name, None, {})
     return CohortSource(**source.model_dump())
 

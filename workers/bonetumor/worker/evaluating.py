@@ -217,6 +217,7 @@ def predict(
         ]
     if record.tumour_class is None:
         return
+    record = _without_drawn(record)
     slides = build_slides(model.fusion.preparation.tile_px)
     tiles = load_slides(cohort, record, slides, into.problems)
     rank, best, shown_on = max(sure, key=lambda ranked: ranked[0], default=(None, None, None))
@@ -231,6 +232,17 @@ def predict(
     into.cases.append(replace(case, assessed=rank is None or rank[0]))
     if comparison is not None:
         into.answers.append(comparison.ask(evidence))
+
+
+def _without_drawn(record: PatientRecord) -> PatientRecord:
+    """The patient with none of the evidence that a phantom drew, which would stand in one figure
+    with a real image."""
+    return record.model_copy(
+        update={
+            "slides": () if Modality.PATHOLOGY in record.drawn else record.slides,
+            "labs": () if Modality.LABS in record.drawn else record.labs,
+        }
+    )
 
 
 def _classify(

@@ -151,6 +151,20 @@ def cohort_import(
     _out.print(f"{count} patients, {len(imported.problems)} problems; cohort in {folder}")
 
 
+@cohort.command("accompany")
+def cohort_accompany(
+    folder: Folder,
+    seed: Annotated[int, typer.Option(help="The same seed draws the same for a patient")] = 1,
+) -> None:
+    """Draws slides and blood for real patients who have radiographs alone, to train the fusion
+    network with. The cohort says what was drawn, and evaluate leaves it out."""
+    from bonetumor.worker.companions import accompany
+    from bonetumor.worker.training import open_cohort
+
+    count = accompany(open_cohort(folder, say), seed)
+    _out.print(f"slides and blood drawn for {count} patients in {folder}")
+
+
 @cohort.command("tiles")
 def cohort_tiles(
     slides: Annotated[
