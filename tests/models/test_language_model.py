@@ -18,7 +18,7 @@ from bonetumor.fusion.language_model import _INSTRUCTION, hash_folder, language_
 from bonetumor.fusion.text import NAMES, TEMPLATE, describe, template_text
 from bonetumor.fusion.wording import CheckedWriter, find_faults
 from bonetumor.service.ports import FusionInput
-from bonetumor.weights.bundle import open_bundle, shipped_bundle
+from bonetumor.weights.bundle import open_bundle, synthetic_bundle
 
 CHAT = (
     "{% for m in messages %}<|{{ m.role }}|> {{ m.content }} <|end|> {% endfor %}"
@@ -173,7 +173,7 @@ def test_its_text_comes_to_the_tokens_of_the_network(folder, monkeypatch):
     model = language_model_writer(folder)
     one = draw(random.Random(100))
     text = CheckedWriter(model, model.writer).write(one)
-    classifier = FusionClassifier(open_bundle(shipped_bundle()), device="cpu")
+    classifier = FusionClassifier(open_bundle(synthetic_bundle()), device="cpu")
     tokenizer = classifier.preparation.tokenizer
     own, usual = (tokenizer(t)["input_ids"] for t in (text.text, describe(one)))
     assert own != usual
@@ -195,7 +195,7 @@ def worded(folder):
     one = draw(random.Random(101))
     text = CheckedWriter(model, model.writer).write(one)
     assert text.writer == model.writer
-    return one, text, FusionClassifier(open_bundle(shipped_bundle()), device="cpu")
+    return one, text, FusionClassifier(open_bundle(synthetic_bundle()), device="cpu")
 
 
 @pytest.mark.parametrize("greatest", [0.0, 1.0])

@@ -13,10 +13,20 @@ from bonetumor.domain.assessment import TumourClass
 from bonetumor.domain.errors import InvalidInput
 from bonetumor.evaluation.detection import ScoredImage, operating_point
 from bonetumor.evaluation.folds import HeldImage, summarise_folds
+from bonetumor.fusion.train import FusionTraining
 from bonetumor.weights.bundle import open_bundle, synthetic_bundle
-from bonetumor.worker import bundling
+from bonetumor.worker import bundling, evaluating, finishing
+from bonetumor.worker.evaluating import EvaluationPlan
 from bonetumor.worker.finishing import BundleText
-from bonetumor.worker.folding import Fold, choose_threshold, convert_folds, fit_fold, folds_of
+from bonetumor.worker.folding import (
+    Fold,
+    bundles_of,
+    choose_threshold,
+    convert_folds,
+    fit_fold,
+    fit_fusion_folds,
+    folds_of,
+)
 from bonetumor.worker.loose import read_images
 
 SIDE = 128
@@ -42,10 +52,10 @@ def cohort(tmp_path_factory):
         records.append(
             PatientRecord(
                 patient=f"p{number}",
-                group=f"g{number // 2 % 8}",
+                group=f"c{number // 2}",
                 split="test" if number // 2 % 8 == 7 else "train",
                 centre="north" if number < 16 else "south",
-                tumour_class=TumourClass.MALIGNANT if boxes else None,
+                tumour_class=list(TumourClass)[number // 2 % 3] if boxes else None,
                 images=(ImageRecord(file=f"{number}.png", boxes=boxes),),
             )
         )
@@ -60,8 +70,21 @@ def made(cohort, tmp_path_factory):
     folds = folds_of(2, ["south"], cohort)
     trained = [(fold, fit_fold(cohort, fold, PLAN, work, None, lambda _: None)) for fold in folds]
     base = open_bundle(synthetic_bundle())
-    held = convert_folds(work / "out", cohort, trained, base, TEXT, lambda _: None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(finishing, "_TRUNKS", 20)  # to draw hundreds takes longer than all else
+        held = convert_folds(work / "out", cohort, trained, base, TEXT, lambda _: None)
     return work / "out", held, work
+
+
+@pytest.fixture(scope="module")
+def fused(cohort, made):
+    """The fusion network for the bundle, those of its folds, and what was said."""
+    out, _, work = made
+    said = []
+    plan = FusionTraining(epochs=1, batch=4, wordings=1)
+    folds = folds_of(2, ["south"], cohort)
+    trained = fit_fusion_folds(cohort, folds, out, plan, work / "fusion", said.append)
+    return trained, said
 
 
 def test_each_patient_is_held_by_one_fold_and_groups_stay_together(cohort):
@@ -116,7 +139,7 @@ def test_every_picture_that_is_no_test_is_answered_by_who_has_not_seen_it(cohort
     own = [h.image.patient for h in held if not h.unseen]
     pool = [r for r in cohort.patients if r.part != "test"]
     left_out = Fold(number=0, count=2, unseen="south")
-    twice = [r for r in pool if r.is_normal and r.centre == "south" and left_out._is_apart(r)]
+    twice = [r for r in pool if r.is_normal and r.centre == "south" and left_out.is_apart(r)]
     assert sorted(own) == sorted(r.images[0].file for r in pool if r not in twice)
 
 
@@ -171,3 +194,43 @@ def test_figures_of_a_fold_use_its_own_operating_point_and_unseen_sources_stand_
     assert list(figures["false_boxes_by_centre"]) == ["north"]
     assert figures["false_boxes_on_unseen"]["south"]["value"] == 1
     assert figures["found_by_class"]["malignant"]["n"] == 20
+
+
+def test_a_fusion_network_learns_from_all_and_is_calibrated_on_answers_of_those_that_did_not(
+    cohort, made, fused
+):
+    trained, said = fused
+    tumours = [r for r in cohort.patients if r.part != "test" and r.tumour_class]
+    assert f"fusion, all: {len(tumours)} cases to learn from" in said
+    for fold in folds_of(2, ["south"], cohort):
+        others = [r for r in tumours if not fold.is_apart(r)]
+        assert f"fusion, {fold.name}: {len(others)} cases to learn from" in said
+    assert trained.metrics["image"]["n"] <= len(tumours)
+    assert trained.config["content_px"] == SIDE
+
+
+def test_evaluate_asks_of_each_patient_the_network_that_has_not_seen_the_patient(
+    cohort, made, fused, tmp_path, monkeypatch
+):
+    out, *_ = made
+    asked = []
+
+    def noted(_cohort, record, model, *_rest):
+        asked.append((record, model.algorithm.bundle_sha256))
+
+    monkeypatch.setattr(evaluating, "predict", noted)
+    plan = EvaluationPlan(cohort=cohort, bundle=out, out=tmp_path, part="test", pictures=0, folds=2)
+    evaluating.evaluate_bundle(plan, iter)
+    hashes = {f: open_bundle(path).manifest.sha256 for f, path in bundles_of(out, 2)}
+    assert len(asked) == sum(r.part != "test" for r in cohort.patients)
+    for record, sha256 in asked:
+        [own] = [f for f in hashes if f.is_apart(record)]
+        assert sha256 == hashes[own]
+    assert len(set(hashes.values())) == 2
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_bundle_of_another_number_of_folds_is_refused(made, fused, count):
+    out, *_ = made
+    with pytest.raises(InvalidInput, match=f"expected fold 0 of {count}"):
+        bundles_of(out, count)

@@ -68,7 +68,7 @@ class Trained:
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Pretrained:
     """Trained parts that a fusion network begins with; None begins with having learnt nothing.
-    `whole`: the state of a whole network of the plan's sizes, which goes on learning."""
+    `whole`: the state of a whole network of the plan's sizes, all of which goes on learning."""
 
     text: TextEncoder | None = None
     resnet: ResNetEncoder | None = None
@@ -118,15 +118,18 @@ class Pretrained:
 
 
 NOTHING = Pretrained()
+_IMAGES = "image_projection.weight"  # what a network of other sizes has otherwise
 
 
 def _load_whole(network: FusionNetwork, state: Mapping[str, torch.Tensor]) -> None:
-    try:
-        network.load_state_dict(dict(state))
-    except RuntimeError as error:
+    """What fits by name and shape; a text encoder of other words, say, begins anew."""
+    own = network.state_dict()
+    fits = {k: v for k, v in state.items() if k in own and v.shape == own[k].shape}
+    if _IMAGES not in fits:
         raise InvalidInput(
             "fusion: expected a network of the same sizes and design to go on from, got another"
-        ) from error
+        )
+    network.load_state_dict(fits, strict=False)
 
 
 def train_fusion(

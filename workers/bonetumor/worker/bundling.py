@@ -19,7 +19,7 @@ from bonetumor.weights.source import merge_sources
 from bonetumor.worker import training
 from bonetumor.worker.drawing import CohortPlan, make_cohort, measure_normals, sources_of_normals
 from bonetumor.worker.finishing import BundleText, calibrate, convert, join, tune
-from bonetumor.worker.folding import convert_folds, fit_fold, folds_of
+from bonetumor.worker.folding import convert_folds, fit_fold, fit_fusion_folds, folds_of
 from bonetumor.worker.origins import Origin, read_origin, trace_origin
 
 Say = Callable[[str], None]
@@ -149,7 +149,8 @@ def _from_folds(plan: BundlePlan, cohort: Cohort, say: Say) -> None:
     training_plan = _shorter(
         replace(IN_WINDOWS, architecture=start.architecture) if start else IN_WINDOWS, plan.scale
     )
-    for fold in folds_of(plan.folds, plan.unseen, cohort):
+    folds = folds_of(plan.folds, plan.unseen, cohort)
+    for fold in folds:
         checkpoint = fit_fold(cohort, fold, training_plan, plan.work, start, say)
         origin = read_origin(plan.work / fold.name / training.DETECTOR_ORIGIN, of=fold.name)
         rounds.append(_step(origin, training=asdict(training_plan), fold=asdict(fold)))
@@ -157,7 +158,10 @@ def _from_folds(plan: BundlePlan, cohort: Cohort, say: Say) -> None:
     text = _learnt(text, origin, detector=rounds)
     found = plan.work / "found"
     convert_folds(found, cohort, trained, _lender(), text, say)
-    _join(plan, cohort, found, plan.out, text, say)
+    fusion_plan, work = _fusion_plan(plan), plan.work / "fusion"
+    fusion = fit_fusion_folds(cohort, folds, found, fusion_plan, work, say, parts=plan.parts)
+    text = _learnt(text, origin, fusion=_step(origin, training=asdict(fusion_plan)))
+    join(plan.out, fusion, open_bundle(found), text)
 
 
 def _from_seeds(plan: BundlePlan, say: Say) -> None:
@@ -230,7 +234,7 @@ def _join(
     """Trains the fusion network on the boxes of the detector in `found`; `out` has both. Answers
     the text with what it was trained on."""
     detector = open_bundle(found)
-    training_plan = FusionTraining(epochs=_scaled(FusionTraining().epochs, plan.scale, least=2))
+    training_plan = _fusion_plan(plan)
     fusion = training.fit_fusion(
         cohort, training_plan, detector, plan.work / "fusion", say, parts=plan.parts
     )
@@ -238,6 +242,10 @@ def _join(
     text = _learnt(text, origin, fusion=_step(origin, training=asdict(training_plan)))
     join(out, fusion, detector, text)
     return text
+
+
+def _fusion_plan(plan: BundlePlan) -> FusionTraining:
+    return FusionTraining(epochs=_scaled(FusionTraining().epochs, plan.scale, least=2))
 
 
 def _begun(plan: BundlePlan) -> BundleText:

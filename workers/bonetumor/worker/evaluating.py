@@ -31,6 +31,7 @@ from bonetumor.worker.cohorts import load_images, load_slides, panel_of
 from bonetumor.worker.comparing import Answers, Comparison, probabilities_of
 from bonetumor.worker.evaluation_page import write_pages
 from bonetumor.worker.evaluation_pictures import Album, remove_pictures
+from bonetumor.worker.folding import bundles_of
 from bonetumor.worker.gate import Gate
 from bonetumor.worker.thinking import LoadedModel, build_slides, choose_device, load_model
 from bonetumor.worker.training import miss_rate_of
@@ -46,6 +47,8 @@ class EvaluationPlan:
 
     `strange`: a folder of pictures that the out-of-distribution gate should tell from the
     cohort's. `others`: bundles with the same detector whose fusion networks are measured beside.
+    `folds`: each patient is asked of the network that has not seen the patient (`folding`), whose
+    bundles lie beside; the operating point is that of all.
     `pictures`: how many of the worst mistakes of each kind are drawn; none with nought.
     """
 
@@ -56,6 +59,7 @@ class EvaluationPlan:
     strange: Path | None = None
     others: Sequence[Path] = ()
     pictures: int = 12
+    folds: int = 0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -84,6 +88,10 @@ class _Evaluation:
         self.bundle = open_bundle(plan.bundle or shipped_bundle())
         # Faint boxes are kept, so that the curves are whole; the operating point is applied here.
         self.model = load_model(self.bundle, device="auto", least_score=_LEAST_SCORE)
+        self.folds = {
+            fold: load_model(open_bundle(path), device="auto", least_score=_LEAST_SCORE)
+            for fold, path in bundles_of(self.bundle.folder, plan.folds)
+        }
         self.threshold = float(self.bundle.manifest.detector["score_threshold"])
         self.comparison = (
             Comparison(self.bundle, plan.others, choose_device("auto")) if plan.others else None
@@ -95,7 +103,8 @@ class _Evaluation:
         """All figures of the patients of one origin."""
         found = Predictions(problems=self.problems)
         for record in track(patients):
-            predict(self.plan.cohort, record, self.model, self.threshold, found, self.comparison)
+            model = self._answering(record)
+            predict(self.plan.cohort, record, model, self.threshold, found, self.comparison)
         cases = probed(found.cases)
         result: _Figures = {
             "origin": origin,
@@ -117,6 +126,11 @@ class _Evaluation:
             )
         return result
 
+    def _answering(self, record: PatientRecord) -> LoadedModel:
+        """Who is asked of a patient: all networks, or the one that has not seen the patient."""
+        own = (model for fold, model in self.folds.items() if fold.is_apart(record))
+        return next(own, self.model)
+
 
 def evaluate_bundle(plan: EvaluationPlan, track: Track) -> dict[str, Any]:
     """Writes `evaluation.json`, `index.html`, `model-card.md` and the pictures into `plan.out`;
@@ -125,7 +139,7 @@ def evaluate_bundle(plan: EvaluationPlan, track: Track) -> dict[str, Any]:
     Raises:
         InvalidInput: the split holds nobody, or another bundle has another detector.
     """
-    patients = list(plan.cohort.of(plan.part))
+    patients = [r for r in plan.cohort.patients if _is_asked(r, plan)]
     if not patients:
         raise InvalidInput(f"cohort: expected patients in the {plan.part} split, got none")
     evaluation = _Evaluation(plan)
@@ -143,6 +157,11 @@ def evaluate_bundle(plan: EvaluationPlan, track: Track) -> dict[str, Any]:
     return result
 
 
+def _is_asked(record: PatientRecord, plan: EvaluationPlan) -> bool:
+    """Of folds everybody but the test split: nobody else has been left out of all networks."""
+    return record.part != "test" if plan.folds else record.part == plan.part
+
+
 def _about(evaluation: _Evaluation, sections: Sequence[_Figures]) -> _Figures:
     """What was measured on whom."""
     manifest, plan = evaluation.bundle.manifest, evaluation.plan
@@ -157,7 +176,7 @@ def _about(evaluation: _Evaluation, sections: Sequence[_Figures]) -> _Figures:
         },
         "cohort": {
             "name": plan.cohort.folder.name,
-            "split": plan.part,
+            "split": f"{plan.folds} folds of train and validation" if plan.folds else plan.part,
             **whole,
             "not_used": list(dict.fromkeys(evaluation.problems)),
         },

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,13 @@ from numpy.typing import NDArray
 
 from bonetumor.cohort.record import Cohort
 from bonetumor.detection.engine import Engine, build_engine
-from bonetumor.detection.familiarity import Familiarity, Summaries, fit_familiarity
+from bonetumor.detection.familiarity import (
+    Familiarity,
+    Summaries,
+    fit_familiarity,
+    take_familiarity,
+    without_familiarity,
+)
 from bonetumor.detection.letterbox import letterbox
 from bonetumor.detection.network import round_weights
 from bonetumor.detection.scope import BEYOND_LIMBS, words_of
@@ -146,7 +153,7 @@ def convert(
     """
     problems: list[str] = []
     need_normals(cohort)
-    draft = draft_of(out, cohort, [checkpoint], fusion_of(base), text, problems)
+    draft = draft_of(out, cohort, checkpoint, fusion_of(base), text, problems)
     _finish(draft, cohort, problems, say)
 
 
@@ -251,28 +258,27 @@ def fusion_of(base: Bundle) -> Trained:
 def draft_of(
     out: Path,
     cohort: Cohort,
-    checkpoints: Sequence[Path],
+    checkpoint: Path,
     fusion: Trained,
     text: BundleText,
     problems: list[str],
 ) -> Draft:
-    """A bundle of the networks of checkpoints, trained alike, with all thresholds open. What is
-    familiar is what the first makes of the cohort's train split."""
-    noted = _training_of(checkpoints[0])
+    """A bundle of the network of a checkpoint, with all thresholds open. What is familiar is what
+    the network makes of the cohort's train split."""
+    noted = _training_of(checkpoint)
     known = {f.name for f in dataclasses.fields(DetectorTraining)}
     plan = DetectorTraining(**{k: v for k, v in noted.items() if k in known})
-    states = [_rounded(plan.architecture, read_checkpoint(path)) for path in checkpoints]
+    weights = _rounded(plan.architecture, read_checkpoint(checkpoint))
     seen: Counter[str] = Counter()
     squares = _squares(cohort, plan, seen, problems)
-    familiarity = _familiarity_of(states[0], plan, squares)
+    familiarity = _familiarity_of(weights, plan, squares)
     return Draft(
         out=out,
-        weights={**join_networks(states), **familiarity.tensors()},
+        weights={**weights, **familiarity.tensors()},
         detector={
             "architecture": plan.architecture,
             "image_size_px": plan.image_size_px,
             "content_px": plan.content_px,
-            "networks": len(states),
             "score_threshold": _LEAST_SCORE,
             "iou_threshold": 0.45,
             "max_detections": 20,
@@ -283,6 +289,20 @@ def draft_of(
         },
         fusion=fusion,
         text=text,
+    )
+
+
+def draft_together(out: Path, drafts: Sequence[Draft]) -> Draft:
+    """A bundle of the networks of several, which were trained alike. What is familiar, and all
+    else, is as the first has it."""
+    first = drafts[0]
+    networks = join_networks([without_familiarity(draft.weights) for draft in drafts])
+    familiarity = take_familiarity(dict(first.weights))
+    return dataclasses.replace(
+        first,
+        out=out,
+        weights={**networks, **familiarity.tensors()},
+        detector={**first.detector, "networks": len(drafts)},
     )
 
 
@@ -316,10 +336,16 @@ def _summaries(engine: Engine, squares: Iterable[NDArray[np.uint8]]) -> Iterator
 
 
 def _trunks(plan: DetectorTraining) -> Iterator[NDArray[np.uint8]]:
-    for number in range(_TRUNKS):
-        pixels = draw_trunk(np.random.default_rng([0, number]), longest_px=plan.image_size_px)
-        grey = np.asarray(pixels >> 4, np.uint8)
-        yield letterbox(grey, plan.image_size_px, plan.content_px)[0]
+    for pixels in _trunk_pictures(plan.image_size_px):
+        yield letterbox(pixels, plan.image_size_px, plan.content_px)[0]
+
+
+@lru_cache(maxsize=1)  # of folds each wants them, and to draw them takes longest
+def _trunk_pictures(longest_px: int) -> tuple[NDArray[np.uint8], ...]:
+    return tuple(
+        np.asarray(draw_trunk(np.random.default_rng([0, n]), longest_px=longest_px) >> 4, np.uint8)
+        for n in range(_TRUNKS)
+    )
 
 
 def _squares(

@@ -58,6 +58,10 @@ Frozen = Annotated[
         show_default=False,
     ),
 ]
+FusionFrom = Annotated[
+    Path | None,
+    typer.Option(help="Bundle whose fusion network goes on learning, where sizes are equal"),
+]
 RealNormals = Annotated[
     Path | None,
     typer.Option(help="Folder of real normal radiographs to paint synthetic tumours into"),
@@ -300,6 +304,7 @@ def train_fusion(
     ] = "tokens",
     biobert: BioBert = None,
     resnet_weights: ResNetWeights = None,
+    fusion_from: FusionFrom = None,
     frozen: Frozen = None,
     seed: Annotated[int, typer.Option(help="Seed of all chance")] = 11,
     bundle: Annotated[
@@ -319,7 +324,9 @@ def train_fusion(
     plan = FusionTraining(epochs=epochs, seed=seed, design=design, resnet=dict(sizes[resnet]))
     found = training.open_cohort(cohort, say)
     detector = open_bundle(bundle or shipped_bundle())
-    parts = training.TrainedParts(biobert=biobert, resnet=resnet_weights, frozen=frozen)
+    parts = training.TrainedParts(
+        biobert=biobert, resnet=resnet_weights, fusion=fusion_from, frozen=frozen
+    )
     trained = training.fit_fusion(found, plan, detector, work, say, parts=parts)
     say(json_format.dumps(trained.metrics))
 
@@ -335,6 +342,7 @@ def train_bundle(
     start_from: StartFrom = None,
     biobert: BioBert = None,
     resnet_weights: ResNetWeights = None,
+    fusion_from: FusionFrom = None,
     frozen: Frozen = None,
     version: Annotated[str | None, typer.Option(help="The bundle's version")] = None,
     training_data: Annotated[
@@ -369,7 +377,9 @@ def train_bundle(
         cohort=cohort,
         real_normals=real_normals,
         start_from=start_from,
-        parts=TrainedParts(biobert=biobert, resnet=resnet_weights, frozen=frozen),
+        parts=TrainedParts(
+            biobert=biobert, resnet=resnet_weights, fusion=fusion_from, frozen=frozen
+        ),
         version=version,
         training_data=training_data,
         intended_use=intended_use,
@@ -401,6 +411,13 @@ def evaluate(
     worst: Annotated[
         int, typer.Option(min=1, help="How many of each kind: missed, false on normals, on others")
     ] = 12,
+    folds: Annotated[
+        int,
+        typer.Option(
+            help="Of a bundle of so many folds: train and validation, each patient asked of the "
+            "network that has not seen the patient, whose bundles lie beside the bundle"
+        ),
+    ] = 0,
 ) -> None:
     """Measures a bundle on a cohort, through the code that serves; real and synthetic patients
     apart."""
@@ -415,6 +432,7 @@ def evaluate(
         strange=strange,
         others=compare or (),
         pictures=worst if pictures else 0,
+        folds=folds,
     )
     for section in sections_of(evaluating.evaluate_bundle(plan, _tracked)):
         counts = section["classification"]["by_class"]

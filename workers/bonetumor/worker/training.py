@@ -59,13 +59,15 @@ class Start:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainedParts:
     """Where a site has trained weights that parts of the fusion network begin with: `biobert`, a
-    BERT's folder; `resnet`, a ResNet's file or folder (`resnet.read_resnet`).
+    BERT's folder; `resnet`, a ResNet's file or folder (`resnet.read_resnet`); `fusion`, a bundle
+    whose fusion network goes on learning.
 
-    `frozen`: whether these parts stay as they are; None: below 2,000 patients to train on.
+    `frozen`: whether BERT and ResNet stay as they are; None: below 2,000 patients to train on.
     """
 
     biobert: Path | None = None
     resnet: Path | None = None
+    fusion: Path | None = None
     frozen: bool | None = None
 
 
@@ -147,37 +149,65 @@ def fit_fusion(
     `parts`: what it begins with; without a BERT, the text encoder is a small stand-in.
     """
     work.mkdir(parents=True, exist_ok=True)
-    begun = [p for p in (parts.biobert, parts.resnet) if p]
-    learnt = merge_sources(*(sources_of_weights(p if p.is_dir() else p.parent) for p in begun))
-    _note(cohort, learnt, work / FUSION_ORIGIN, say)
+    _note(cohort, _sources_of(parts), work / FUSION_ORIGIN, say)
+    school = schooled(cohort, plan, detector, parts, say)
+    cases = Cases(cohort, school.preparation, detector)
+    say("fusion: the detector looks at the patients")
+    trained = train_fusion(
+        school.plan,
+        list(cases.to_learn()),
+        list(cases.to_calibrate()),
+        school.vocabulary,
+        say,
+        checkpoint=work / "fusion.checkpoint",
+        pretrained=school.pretrained,
+    )
+    report(cases.problems, say)
+    keep_fusion(trained, parts, work)
+    return trained
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class School:
+    """How a fusion network is to learn: the plan as the parts that it begins with change it, their
+    weights, the words that its text encoder knows, and how cases become tensors."""
+
+    plan: FusionTraining
+    pretrained: Pretrained
+    vocabulary: str
+    preparation: Preparation
+
+
+def schooled(
+    cohort: Cohort, plan: FusionTraining, detector: Bundle, parts: TrainedParts, say: Say
+) -> School:
+    """For the cohort, the parts, and crops as the detector of a bundle sees pictures."""
     pretrained = read_parts(parts, plan)
     plan = dataclasses.replace(
         plan,
         frozen=_stay(parts, cohort, say),
-        content_px=detector.manifest.detector.get("content_px"),  # crops as the detector sees
+        content_px=detector.manifest.detector.get("content_px"),
     )
     text = pretrained.text
     vocabulary = text.vocabulary if text else stand_in_vocabulary()
     tokenizer = tokenizer_from(vocabulary, cased=text.cased if text else plan.cased)
     preparation = Preparation(plan.crop_px, plan.tile_px, tokenizer, plan.wordings, plan.content_px)
-    cases = Cases(cohort, preparation, detector)
-    say("fusion: the detector looks at the patients")
-    trained = train_fusion(
-        plan,
-        list(cases.to_learn()),
-        list(cases.to_calibrate()),
-        vocabulary,
-        say,
-        checkpoint=work / "fusion.checkpoint",
-        pretrained=pretrained,
-    )
-    began_as = {"biobert": parts.biobert, "resnet": parts.resnet}
+    return School(plan=plan, pretrained=pretrained, vocabulary=vocabulary, preparation=preparation)
+
+
+def keep_fusion(trained: Trained, parts: TrainedParts, work: Path) -> None:
+    """Leaves a trained fusion network in `work`, for `read_fusion`."""
+    began_as = {"biobert": parts.biobert, "resnet": parts.resnet, "fusion": parts.fusion}
     trained.config["training"]["started_from"] = {k: p.name for k, p in began_as.items() if p}
-    report(cases.problems, say)
     save_file({k: v.contiguous() for k, v in trained.state.items()}, work / "fusion.safetensors")
-    kept = {"vocabulary": vocabulary, "config": trained.config, "metrics": trained.metrics}
+    kept = {"vocabulary": trained.vocabulary, "config": trained.config, "metrics": trained.metrics}
     (work / "fusion.json").write_text(json.dumps(kept))
-    return trained
+
+
+def _sources_of(parts: TrainedParts) -> tuple[Source, ...]:
+    files = [p if p.is_dir() else p.parent for p in (parts.biobert, parts.resnet) if p]
+    whole = open_bundle(parts.fusion).manifest.known_sources if parts.fusion else ()
+    return merge_sources(*map(sources_of_weights, files), whole)
 
 
 def read_parts(parts: TrainedParts, plan: FusionTraining) -> Pretrained:
@@ -195,7 +225,8 @@ def read_parts(parts: TrainedParts, plan: FusionTraining) -> Pretrained:
                 f"--resnet-weights: expected those of the ResNet that --resnet names, {plan.resnet}"
                 f", got {others} in {parts.resnet}"
             )
-    return Pretrained(text=text, resnet=resnet)
+    whole = open_bundle(parts.fusion).tensors("fusion.safetensors") if parts.fusion else None
+    return Pretrained(text=text, resnet=resnet, whole=whole)
 
 
 def _stay(parts: TrainedParts, cohort: Cohort, say: Say) -> bool:
