@@ -20,26 +20,13 @@ from typing import Any, TypeVar
 from PIL import Image
 from pydantic import ValidationError
 
+from bonetumor.cohort.classes import BTXRD_CLASSES
 from bonetumor.cohort.grouping import find_copies, join_places, person_of, read_names
 from bonetumor.cohort.layouts import PICTURES, find_pictures, label_of
 from bonetumor.cohort.record import ImageRecord, PatientRecord, Split
-from bonetumor.domain.assessment import TumourClass
 from bonetumor.domain.errors import InvalidInput
 from bonetumor.domain.image import Corners
 
-BTXRD_CLASSES = {
-    # WHO 2020 table, version 1. Intermediate: locally aggressive or rarely metastasising.
-    "osteochondroma": TumourClass.BENIGN,
-    "multiple osteochondromas": TumourClass.BENIGN,
-    "simple bone cyst": TumourClass.BENIGN,
-    "giant cell tumor": TumourClass.INTERMEDIATE,
-    "osteofibroma": TumourClass.BENIGN,
-    "synovial osteochondroma": TumourClass.INTERMEDIATE,
-    "other bt": TumourClass.BENIGN,
-    "osteosarcoma": TumourClass.MALIGNANT,
-    "other mt": TumourClass.MALIGNANT,
-}
-BTXRD_CLASSES_VERSION = "WHO 2020, table 1"
 _T = TypeVar("_T")
 _MALFORMED = (AttributeError, KeyError, TypeError, ValueError)
 

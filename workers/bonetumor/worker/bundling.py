@@ -71,7 +71,7 @@ ROUNDS = (
     ),
 )
 IN_WINDOWS = DetectorTraining(  # for a few thousand real pictures
-    image_size_px=320, content_px=256, epochs=12, learning_rate=0.001, normals=0.6, seed=21
+    image_size_px=320, content_px=256, epochs=40, learning_rate=0.001, normals=0.6, seed=21
 )
 _MADE_WITH = ("bonetumor", "torch", "ultralytics-opencv-headless")
 _LEAST = 30

@@ -11,7 +11,7 @@ from rich.console import Console
 from bonetumor.domain.errors import BoneTumorError
 from bonetumor.domain.progress import STOPPED, StudyState
 from bonetumor.domain.uid import parse_uid
-from bonetumor.worker import cases, ehr, models, research
+from bonetumor.worker import cases, cohort_commands, ehr, models, research
 from bonetumor.worker.log import start_logging
 from bonetumor.worker.settings import Settings, read_settings
 
@@ -261,7 +261,7 @@ def assess(
 
 app.add_typer(cases.app, name="cases")
 app.add_typer(ehr.app, name="ehr")
-app.add_typer(research.cohort, name="cohort")
+app.add_typer(cohort_commands.cohort, name="cohort")
 app.add_typer(research.train, name="train")
 app.add_typer(models.app, name="models")
 app.command("evaluate")(research.evaluate)

@@ -234,12 +234,12 @@ def fit_fusion_folds(
     other folds, so that `evaluate` can ask each patient's own.
     """
     work.mkdir(parents=True, exist_ok=True)
-    school = training.schooled(cohort, plan, open_bundle(found), parts, say)
-    learned, apart = _cases(cohort, folds, found, school.preparation, say)
+    setup = training.set_up_fusion(cohort, plan, open_bundle(found), parts, say)
+    learned, apart = _cases(cohort, folds, found, setup.preparation, say)
     nets, answers = {}, {}
     for fold in folds:
         others = [case for n, cases in learned.items() if n != fold.number for case in cases]
-        nets[fold] = _learn(school, others, fold.name, work, say)
+        nets[fold] = _learn(setup, others, fold.name, work, say)
         answers[fold.number] = answer_all(nets[fold].network, apart[fold.number])
     for fold, net in nets.items():
         known = [a for n, own in answers.items() if n != fold.number for a in own]
@@ -249,7 +249,7 @@ def fit_fusion_folds(
         )
     everyone = [case for cases in learned.values() for case in cases]
     every_answer = [answer for own in answers.values() for answer in own]
-    trained = _learn(school, everyone, "all", work, say).calibrated(every_answer)
+    trained = _learn(setup, everyone, "all", work, say).calibrated(every_answer)
     training.keep_fusion(trained, parts, work)
     return trained
 
@@ -276,16 +276,16 @@ def _cases(
 
 
 def _learn(
-    school: training.School, cases: Sequence[Labelled], name: str, work: Path, say: Say
+    setup: training.FusionSetup, cases: Sequence[Labelled], name: str, work: Path, say: Say
 ) -> Learnt:
     say(f"fusion, {name}: {len(cases)} cases to learn from")
     return learn_fusion(
-        school.plan,
+        setup.plan,
         cases,
-        school.vocabulary,
+        setup.vocabulary,
         say,
         checkpoint=work / f"fusion-{name}.checkpoint",
-        pretrained=school.pretrained,
+        pretrained=setup.pretrained,
     )
 
 

@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from bonetumor.weights.intended_use import IntendedUse
-from bonetumor.worker.research import CohortFolder, IntendedUseOption, say
+from bonetumor.worker.cohort_commands import say
+from bonetumor.worker.research import CohortFolder, IntendedUseOption
 
 _out = Console()
 _aside = Console(stderr=True)

@@ -1,24 +1,17 @@
-"""The commands of those who train and measure: cohort, train, evaluate."""
+"""The commands of those who train and measure: train, evaluate."""
 
 import json as json_format
-from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import track
 
 from bonetumor.weights.intended_use import IntendedUse
+from bonetumor.worker.cohort_commands import RealNormals, say, tracked
 
-_T = TypeVar("_T")
-_out = Console()
-
-cohort = typer.Typer(help="Makes, imports and checks cohorts.", no_args_is_help=True)
 train = typer.Typer(help="Trains weights on a cohort.", no_args_is_help=True)
 
-Folder = Annotated[Path, typer.Argument(help="Folder of the cohort")]
 CohortFolder = Annotated[Path, typer.Option("--cohort", help="Folder with cohort.jsonl")]
 Work = Annotated[
     Path, typer.Option(help="Folder for checkpoints; a run that was cut off goes on from there")
@@ -62,10 +55,6 @@ FusionFrom = Annotated[
     Path | None,
     typer.Option(help="Bundle whose fusion network goes on learning, where sizes are equal"),
 ]
-RealNormals = Annotated[
-    Path | None,
-    typer.Option(help="Folder of real normal radiographs to paint synthetic tumours into"),
-]
 
 
 class Part(StrEnum):
@@ -74,181 +63,6 @@ class Part(StrEnum):
     TRAIN = "train"
     VALIDATION = "validation"
     TEST = "test"
-
-
-@cohort.command("make")
-def cohort_make(
-    folder: Folder,
-    patients: Annotated[int, typer.Option(help="How many with a tumour")] = 100,
-    normals: Annotated[int, typer.Option(help="How many without")] = 30,
-    seed: Annotated[int, typer.Option(help="The same seed draws the same cohort")] = 1,
-    longest_px: Annotated[int, typer.Option(help="Longer side of procedural radiographs")] = 960,
-    real_normals: RealNormals = None,
-    validation_share: Annotated[
-        float | None,
-        typer.Option(
-            min=0, max=1, help="How many are for validation, the rest to train on; else 70/15/15"
-        ),
-    ] = None,
-    slides: Annotated[
-        bool, typer.Option(help="Pathology slides too; a detector learns without, drawn sooner")
-    ] = True,
-) -> None:
-    """Draws synthetic patients: DICOM, slides, FHIR bundles, and the truth in cohort.jsonl."""
-    from bonetumor.worker.drawing import CohortPlan, make_cohort
-
-    plan = CohortPlan(
-        patients=patients,
-        normals=normals,
-        seed=seed,
-        longest_px=longest_px,
-        real_normals=real_normals,
-        validation_share=validation_share,
-        slides=slides,
-    )
-    for _ in track(
-        make_cohort(plan, folder), total=patients + normals, console=Console(stderr=True)
-    ):
-        pass
-    _out.print(f"{patients + normals} synthetic patients in {folder}")
-
-
-@cohort.command("import")
-def cohort_import(
-    layout: Annotated[str, typer.Argument(help="btxrd, coco, yolo or normals")],
-    folder: Annotated[Path, typer.Argument(help="Folder of the data set; cohort.jsonl goes there")],
-    annotations: Annotated[Path | None, typer.Option(help="COCO's JSON file")] = None,
-    names: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="CSV in UTF-8 with the columns image_id and Original Name of BTXRD's authors, who "
-            "publish them as spreadsheets; may be repeated"
-        ),
-    ] = None,
-    unlabelled_are_normal: Annotated[
-        bool,
-        typer.Option(
-            "--unlabelled-are-normal",
-            help="An image of YOLO without a label file is a normal; else it is left out",
-        ),
-    ] = False,
-) -> None:
-    """Writes cohort.jsonl for a data set in another layout. Its files stay where they are."""
-    from bonetumor.cohort import importers
-    from bonetumor.cohort.record import write_cohort
-
-    if layout == "btxrd":
-        imported = importers.import_btxrd(folder, names or ())
-    elif layout == "coco" and annotations is not None:
-        imported = importers.import_coco(folder, annotations)
-    elif layout == "yolo":
-        imported = importers.import_yolo(folder, unlabelled_are_normal=unlabelled_are_normal)
-    elif layout == "normals":
-        imported = importers.import_normals(folder)
-    else:
-        raise typer.BadParameter(
-            f"expected btxrd, yolo, normals, or coco with --annotations, got {layout}"
-        )
-    count = write_cohort(folder, imported.patients)
-    for problem in imported.problems:
-        say(f"not used: {problem}")
-    _out.print(f"{count} patients, {len(imported.problems)} problems; cohort in {folder}")
-
-
-@cohort.command("accompany")
-def cohort_accompany(
-    folder: Folder,
-    seed: Annotated[int, typer.Option(help="The same seed draws the same for a patient")] = 1,
-) -> None:
-    """Draws slides and blood for real patients who have radiographs alone, to train the fusion
-    network with. The cohort says what was drawn, and evaluate leaves it out."""
-    from bonetumor.worker.companions import accompany
-    from bonetumor.worker.training import open_cohort
-
-    count = accompany(open_cohort(folder, say), seed)
-    _out.print(f"slides and blood drawn for {count} patients in {folder}")
-
-
-@cohort.command("tiles")
-def cohort_tiles(
-    slides: Annotated[
-        list[Path],
-        typer.Argument(help="Whole slides: .svs and others, DICOM, or a folder of one's DICOM"),
-    ],
-    out: Annotated[Path, typer.Option(help="Folder for the tiles, a PNG a slide")],
-    bundle: Annotated[
-        Path | None, typer.Option(help="Bundle that says how large a tile is; else the shipped one")
-    ] = None,
-) -> None:
-    """Cuts whole slides into the tiles that serving would take of them, for a cohort's `slides`."""
-    from bonetumor.worker.sampling import write_tiles
-
-    problems: list[str] = []
-    written = write_tiles(slides, out, bundle, problems)
-    for problem in problems:
-        say(f"not used: {problem}")
-    _out.print(f"{len(written)} slides, {len(problems)} problems; tiles in {out}")
-    if problems:
-        raise typer.Exit(1)
-
-
-@cohort.command("join")
-def cohort_join(
-    folder: Annotated[Path, typer.Argument(help="Folder for the joined cohort.jsonl")],
-    cohorts: Annotated[list[Path], typer.Argument(help="Folders of the cohorts")],
-) -> None:
-    """Writes cohort.jsonl for several cohorts as one. Their files stay where they are."""
-    from bonetumor.cohort.joining import join_cohorts
-    from bonetumor.cohort.record import read_cohort, write_cohort
-    from bonetumor.cohort.sources import join_sources, write_sources
-
-    found = [read_cohort(each) for each in cohorts]
-    count = write_cohort(folder, join_cohorts(found, folder))
-    write_sources(folder, join_sources(found, folder))
-    for each in found:
-        for problem in each.problems:
-            say(f"not used: {each.folder.name}: {problem}")
-    _out.print(f"{count} patients of {len(found)} cohorts in {folder}")
-
-
-@cohort.command("check")
-def cohort_check(
-    folder: Folder,
-    aim: Annotated[
-        str,
-        typer.Option(
-            "--for",
-            help="bundle, which is all that training needs, or detector, fusion, tune, "
-            "calibrate, evaluate",
-        ),
-    ] = "bundle",
-) -> None:
-    """Reads every line, image and slide of a cohort, and says what training could not use or
-    would refuse; ends with 1 if there is anything of either."""
-    from bonetumor.cohort.record import read_cohort
-    from bonetumor.domain.errors import InvalidInput
-    from bonetumor.worker import soundness
-
-    if aim not in set(soundness.Aim):
-        raise typer.BadParameter(f"expected one of {', '.join(soundness.Aim)}, got {aim}")
-    try:
-        found = read_cohort(folder)
-    except InvalidInput as error:
-        say(f"refused: {error}")
-        raise typer.Exit(1) from error
-    problems = list(found.problems)
-    used = soundness.usable(found, _tracked(found.patients), problems)
-    problems = list(dict.fromkeys(problems))
-    refused = soundness.refusals(used, soundness.Aim(aim))
-    for problem in problems:
-        say(f"not used: {problem}")
-    for refusal in refused:
-        say(f"refused: {refusal}")
-    _out.print(soundness.count_patients(found))
-    images = sum(len(r.images) for r in used.patients)
-    _out.print(f"{len(found.patients)} patients, {images} images, {len(problems)} problems")
-    if problems or refused:
-        raise typer.Exit(1)
 
 
 @train.command("detector")
@@ -434,7 +248,7 @@ def evaluate(
         pictures=worst if pictures else 0,
         folds=folds,
     )
-    for section in sections_of(evaluating.evaluate_bundle(plan, _tracked)):
+    for section in sections_of(evaluating.evaluate_bundle(plan, tracked)):
         counts = section["classification"]["by_class"]
         absent = " or ".join(name for name, count in counts.items() if not count)
         whose = section["origin"]
@@ -443,12 +257,3 @@ def evaluate(
                 f"no {whose} patient is {absent}: it counts with nought in precision, recall and F1"
             )
         say(f"{section['patients']} {whose} patients measured; see {out / 'index.html'}")
-
-
-def say(text: str) -> None:
-    """A line for whoever waits, as it is."""
-    _out.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-def _tracked(records: Sequence[_T]) -> Iterator[_T]:
-    yield from track(records, console=Console(stderr=True))

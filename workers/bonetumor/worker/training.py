@@ -150,17 +150,17 @@ def fit_fusion(
     """
     work.mkdir(parents=True, exist_ok=True)
     _note(cohort, _sources_of(parts), work / FUSION_ORIGIN, say)
-    school = schooled(cohort, plan, detector, parts, say)
-    cases = Cases(cohort, school.preparation, detector)
+    setup = set_up_fusion(cohort, plan, detector, parts, say)
+    cases = Cases(cohort, setup.preparation, detector)
     say("fusion: the detector looks at the patients")
     trained = train_fusion(
-        school.plan,
+        setup.plan,
         list(cases.to_learn()),
         list(cases.to_calibrate()),
-        school.vocabulary,
+        setup.vocabulary,
         say,
         checkpoint=work / "fusion.checkpoint",
-        pretrained=school.pretrained,
+        pretrained=setup.pretrained,
     )
     report(cases.problems, say)
     keep_fusion(trained, parts, work)
@@ -168,7 +168,7 @@ def fit_fusion(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class School:
+class FusionSetup:
     """How a fusion network is to learn: the plan as the parts that it begins with change it, their
     weights, the words that its text encoder knows, and how cases become tensors."""
 
@@ -178,9 +178,9 @@ class School:
     preparation: Preparation
 
 
-def schooled(
+def set_up_fusion(
     cohort: Cohort, plan: FusionTraining, detector: Bundle, parts: TrainedParts, say: Say
-) -> School:
+) -> FusionSetup:
     """For the cohort, the parts, and crops as the detector of a bundle sees pictures."""
     pretrained = read_parts(parts, plan)
     plan = dataclasses.replace(
@@ -192,7 +192,9 @@ def schooled(
     vocabulary = text.vocabulary if text else stand_in_vocabulary()
     tokenizer = tokenizer_from(vocabulary, cased=text.cased if text else plan.cased)
     preparation = Preparation(plan.crop_px, plan.tile_px, tokenizer, plan.wordings, plan.content_px)
-    return School(plan=plan, pretrained=pretrained, vocabulary=vocabulary, preparation=preparation)
+    return FusionSetup(
+        plan=plan, pretrained=pretrained, vocabulary=vocabulary, preparation=preparation
+    )
 
 
 def keep_fusion(trained: Trained, parts: TrainedParts, work: Path) -> None:
