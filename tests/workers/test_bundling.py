@@ -240,7 +240,7 @@ def test_trained_parts_are_read_first_and_reach_the_fusion_network(tmp_path, mon
     monkeypatch.setattr(bundling, "open_bundle", lambda _: None)
     monkeypatch.setattr(bundling, "join", lambda *_: None)
     monkeypatch.setattr(bundling.training, "fit_fusion", lambda *_told, parts: asked.append(parts))
-    bundling._join(plan, None, tmp_path, tmp_path, print)
+    bundling._join(plan, None, tmp_path, tmp_path, bundling.SYNTHETIC, print)
     assert asked == [absent]
 
 
