@@ -165,8 +165,11 @@ def test_a_bundle_says_whether_its_pictures_are_mirrored():
 
 def test_openvino_is_built_without_a_word_to_anybody(monkeypatch):
     import socket
+    import threading
 
     def refuse(*_arguments):
+        if threading.current_thread().name == "canary":  # of another test, and still at it
+            raise ConnectionRefusedError
         raise AssertionError("a connection was tried")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)

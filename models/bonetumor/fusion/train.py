@@ -150,6 +150,7 @@ def train_fusion(
     Raises:
         InvalidInput: no patients, or a class without any.
     """
+    check_classes(train, "train on")
     check_classes(apart, "calibrate with")
     learnt = learn_fusion(
         plan, train, vocabulary, say, checkpoint=checkpoint, pretrained=pretrained

@@ -1,10 +1,10 @@
 """The side of the slide tiles that a bundle's network learned on, for processes without torch."""
 
 import json
-from importlib.resources import files
 from pathlib import Path
 
 from bonetumor.domain.errors import WeightsMismatch
+from bonetumor.weights.installed import shipped_bundle
 
 
 def tile_px_of(bundle: Path | None) -> int:
@@ -16,7 +16,7 @@ def tile_px_of(bundle: Path | None) -> int:
     Raises:
         WeightsMismatch: the manifest is absent or unreadable, or does not say.
     """
-    folder = bundle or Path(str(files("bonetumor.weights"))) / "shipped"
+    folder = bundle or shipped_bundle()
     try:
         tile_px = json.loads((folder / "manifest.json").read_bytes())["fusion"]["tile_px"]
     except (OSError, ValueError, KeyError, TypeError) as error:
