@@ -77,11 +77,10 @@ class Sender:
 
 
 def fill(folder):
-    with (folder / "ballast").open("wb") as ballast:
+    with (folder / "ballast").open("wb", buffering=0) as ballast:  # nothing left for its end
         try:
             while True:
                 ballast.write(bytes(64 * 1024))
-                ballast.flush()
         except OSError:
             return
 
