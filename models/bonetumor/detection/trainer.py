@@ -124,5 +124,5 @@ class WindowTrainer(BoneTrainer):
             side_px=plan.window_px,
             scale=plan.image_size_px / (plan.content_px or plan.image_size_px),
             normals=plan.normals,
-            seed=plan.seed + 1000 * int(self.start_epoch or 0),  # a run that goes on draws others
+            seed=plan.seed,
         )

@@ -1,4 +1,4 @@
-"""What the detector learns from: windows of standardised pictures, never twice the same.
+"""What the detector learns from: windows of standardised pictures, drawn anew each time.
 
 Each is turned, scaled, stretched, mirrored, blurred, lit and compressed otherwise, so that neither
 the size and the frame of a picture nor its sharpness say where it comes from or what it shows. All
@@ -43,11 +43,11 @@ class TrainingPicture:
 
 
 class Windows(torch.utils.data.Dataset[dict[str, Any]]):
-    """As ultralytics' trainer takes a data set. A pass has each picture with a lesion once, those
-    of `twice` again, and as many normal pictures as `normals` says for each of them, drawn anew
-    from all sources alike.
+    """As ultralytics' trainer takes a data set. A pass has each picture with a lesion as often as
+    `repeats` says, and for each of these `normals` normal pictures, drawn from all sources alike.
 
-    `scale` is that from a standardised picture to the network's input.
+    `scale` is that from a standardised picture to the network's input. The same seed draws the same
+    windows: a run that goes on sees those of its beginning again.
     """
 
     def __init__(
